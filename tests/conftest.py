@@ -1,0 +1,147 @@
+"""A real RabbitMQ and both databases for whoever asks, each test with names and tables of its own.
+
+Where they come from, in this order: TEST_AMQP_URL and TEST_DATABASE_URL; Docker, where an engine and its
+compose answer; private servers from the installed programs; as root on Debian or Ubuntu, installed now. With
+none to be had the test fails and says what to do.
+"""
+
+import asyncio
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from secrets import token_hex
+
+import pika
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy.engine import URL, make_url
+
+from consumers.local.containers import compose_answers
+from consumers.local.services import postgresql, rabbitmq
+
+_SEEN_BY_OTHER_USERS = 0o711
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Path]:
+    """A folder for the servers' data; not pytest's own, which keeps out the users that servers run as."""
+    folder = Path(tempfile.mkdtemp(prefix="allerta-tests-"))
+    folder.chmod(_SEEN_BY_OTHER_USERS)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def docker_compose() -> bool:
+    """Whether pytest-docker can work here."""
+    return compose_answers()
+
+
+@pytest.fixture(scope="session")
+def amqp_url(request: pytest.FixtureRequest, servers: Path, docker_compose: bool) -> Iterator[str]:
+    """A RabbitMQ for all tests of the run. Take `amqp_prefix` too: it is what keeps them apart."""
+    given = os.environ.get("TEST_AMQP_URL")
+    if docker_compose and not given:
+        port = request.getfixturevalue("docker_services").port_for("rabbitmq", 5672)
+        given = f"amqp://allerta:allerta@127.0.0.1:{port}/"
+    with rabbitmq(servers, given, "TEST_AMQP_URL") as url:
+        yield url
+
+
+@pytest.fixture
+def amqp_prefix(amqp_url: str) -> Iterator[str]:
+    """Begins the name of every exchange and queue of one test; all of them are gone after it."""
+    from alerting.topology import topology
+
+    prefix = f"t{token_hex(4)}."
+    yield prefix
+    ours = topology(prefix)
+    connection = pika.BlockingConnection(pika.URLParameters(amqp_url))
+    channel = connection.channel()
+    for queue in ours.queues:
+        channel.queue_delete(queue.name)
+    for exchange in ours.exchanges:
+        channel.exchange_delete(exchange.name)
+    connection.close()
+
+
+@pytest.fixture(scope="session")
+def postgresql_url(request: pytest.FixtureRequest, servers: Path, docker_compose: bool) -> Iterator[str]:
+    """A PostgreSQL server for all tests of the run. A test takes `database_url`, a database of its own."""
+    given = os.environ.get("TEST_DATABASE_URL")
+    if docker_compose and not given:
+        port = request.getfixturevalue("docker_services").port_for("postgres", 5432)
+        given = f"postgresql+psycopg://allerta:allerta@127.0.0.1:{port}/allerta"
+    with postgresql(servers, given, "TEST_DATABASE_URL", durable=False) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+async def postgresql_template(postgresql_url: str) -> AsyncIterator[URL]:
+    """An empty database with every table, copied for each test."""
+    from alerting.persistence import migrate
+
+    server = make_url(postgresql_url)
+    template = server.set(database=f"allerta_template_{token_hex(4)}")
+    await asyncio.to_thread(_create, server, template)
+    await migrate(template.render_as_string(hide_password=False))
+    yield template
+    await asyncio.to_thread(_drop, server, template)
+
+
+@pytest.fixture(scope="session")
+async def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database file with every table, copied for each test."""
+    from alerting.persistence import migrate
+
+    template = tmp_path_factory.mktemp("sqlite") / "template.db"
+    await migrate(f"sqlite+aiosqlite:///{template}")
+    return template
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A migrated, empty database of the test's own; the test runs once on each kind.
+
+    Only one kind: `@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)`.
+    """
+    match request.param:
+        case "sqlite":
+            file = tmp_path / "allerta.db"
+            # Not a copy of the file: what was last written may still be in its write-ahead log.
+            source, copy = sqlite3.connect(request.getfixturevalue("sqlite_template")), sqlite3.connect(file)
+            source.backup(copy)
+            source.close()
+            copy.close()
+            yield f"sqlite+aiosqlite:///{file}"
+        case "postgresql":
+            template: URL = request.getfixturevalue("postgresql_template")
+            server = make_url(request.getfixturevalue("postgresql_url"))
+            database = server.set(database=f"allerta_{token_hex(6)}")
+            _create(server, database, template)
+            yield database.render_as_string(hide_password=False)
+            _drop(server, database)
+        case unknown:
+            raise ValueError(f"database_url is for sqlite or postgresql, not for {unknown}")
+
+
+def _create(server: URL, database: URL, template: URL | None = None) -> None:
+    statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+        sql.Identifier(database.database or ""),
+        sql.Identifier((template.database if template else None) or "template1"),
+    )
+    with _connected(server) as connection:
+        connection.execute(statement)
+
+
+def _drop(server: URL, database: URL) -> None:
+    with _connected(server) as connection:
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(database.database or "")))
+
+
+def _connected(server: URL) -> psycopg.Connection:
+    return psycopg.connect(server.set(drivername="postgresql").render_as_string(hide_password=False), autocommit=True)
