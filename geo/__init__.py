@@ -1,0 +1,1 @@
+"""Where things are: shapes, areas, and who is inside."""
