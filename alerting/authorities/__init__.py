@@ -1,0 +1,291 @@
+"""The comuni this system speaks for: one TOML file each, checked as a whole before anybody speaks."""
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from itertools import combinations
+from pathlib import Path
+from string import Formatter
+
+from alerting.authorities.reading import CODE, Table
+from alerting.authorities.territory import read_territory
+from alerting.domain.authority import (
+    PLACE,
+    Authority,
+    ChannelAccess,
+    Contact,
+    Policy,
+    Texts,
+    flaws_of_keywords,
+    flaws_of_text,
+)
+from alerting.domain.delivery import Channel
+from alerting.domain.keywords import Keywords, clashes
+from alerting.domain.recipients import AddressError, phone, telegram_chat
+
+FOLDER = Path(__file__).parent
+"""The five that ship with the system."""
+
+ISTAT = re.compile(r"[0-9]{6}")
+SENDER = re.compile(r"[^\s,<&@]+@[^\s,<&@]+\.[a-z]{2,}")
+"""CAP 1.2: a sender has no spaces, commas, < or &; under the comune's own domain it is unique."""
+WARNING_ZONE = re.compile(r"[A-Z][a-z]{3}-[A-Z][0-9]?")
+"""The national department's name of a zone: "Tosc-A4"."""
+LANGUAGE = re.compile(r"[a-z]{2}")
+WEB = re.compile(r"https://[^\s/]+\.[a-z]{2,}(/\S*)?")
+
+UNREAD = "…"
+"""Stands in the answers for frazioni whose table could not be read: that finding is enough."""
+
+SETTINGS = {
+    Channel.WHATSAPP: ("phone_number_id", "template", "template_language"),
+    Channel.TELEGRAM: ("chat_id",),
+}
+"""What an account of each channel cannot do without."""
+SECRET = re.compile(r"token|secret|password|credential|api_?key", re.IGNORECASE)
+FASTEST = 1000
+"""Texts a second: the most that WhatsApp and Telegram grant to any account."""
+
+MUST_SAY = {
+    "welcome": ("policy", "leave"),
+    "already_subscribed": ("leave",),
+    "goodbye": ("join",),
+    "not_subscribed": ("join",),
+    "help": ("join", "leave"),
+    "ask_join": ("join",),
+    "ask_leave": ("leave",),
+    "place_kept": ("luogo",),
+    "place_unknown": ("frazioni",),
+}
+"""What a citizen must find in each answer, by the name of the placeholder that says it."""
+
+
+class AuthorityFileError(ValueError):
+    """Files that nobody may speak from. `findings` says everything that is wrong, one sentence each."""
+
+    def __init__(self, findings: Iterable[str]) -> None:
+        self.findings = tuple(findings)
+        super().__init__("the authorities cannot be loaded:\n" + "\n".join(f"- {one}" for one in self.findings))
+
+
+def load(folder: Path | None = None) -> dict[str, Authority]:
+    """Every authority of a folder by its code, the name of its file; by default those that ship.
+
+    Raises AuthorityFileError with all findings of all files.
+    """
+    folder = folder or FOLDER
+    findings: list[str] = []
+    found = [_read_file(path, findings) for path in sorted(folder.glob("*.toml"))]
+    if not found:
+        findings.append(f"{folder}: there is no .toml file; give the folder that holds one for each comune")
+    authorities = [authority for authority in found if authority]
+    findings += _disagreements(authorities)
+    if findings:
+        raise AuthorityFileError(findings)
+    return {authority.code: authority for authority in authorities}
+
+
+def _read_file(path: Path, findings: list[str]) -> Authority | None:
+    """None when anything about the file was noted."""
+    already = len(findings)
+    content = path.read_bytes()
+    try:
+        values = tomllib.loads(content.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as cause:
+        findings.append(f"{path.name}: this is not TOML in UTF-8: {cause}")
+        return None
+    file = Table(values, findings, path.name)
+    if not CODE.fullmatch(path.stem):
+        file.note("the file's name is the comune's code; use small letters, digits and hyphens only")
+    authority = _authority(path.stem, file, hashlib.sha256(content).hexdigest())
+    file.nothing_else()
+    return authority if len(findings) == already else None
+
+
+def _authority(code: str, file: Table, file_hash: str) -> Authority | None:
+    name = file.text("name")
+    two_way = file.flag("two_way")
+    contact = _contact(file.table("contact"), two_way=two_way)
+    policy = _policy(file.table("policy"))
+    keywords = _keywords(file.table("keywords"), name)
+    territory = read_territory(file.table("territory"), code, name)
+    zones = file.texts("warning_zones")
+    channels = tuple(_channel(table, code) for table in file.tables("channels"))
+    for zone in zones:
+        file.check("warning_zones", zone, WARNING_ZONE, "the zone's national name: Tosc-A4")
+    if not channels:
+        file.note("channels is empty; a comune without a number or a bot reaches nobody")
+    for one, other in combinations(channels, 2):
+        if one.channel is other.channel:
+            file.note(f"channels has two accounts on {one.channel}; keep one")
+    places = ", ".join(area.name for area in territory.frazioni) if territory else UNREAD
+    texts = _texts(file.table("texts"), name, contact, policy, keywords, places)
+    istat = file.matching("istat", ISTAT, "the six digits ISTAT gives a comune: 050004")
+    sender = file.matching("sender", SENDER, "an address of the comune without spaces, commas, < or &")
+    language = file.matching("language", LANGUAGE, "two small letters: it")
+    if territory is None:
+        return None
+    return Authority(
+        code=code,
+        istat=istat,
+        name=name,
+        sender=sender,
+        warning_zones=zones,
+        two_way=two_way,
+        language=language,
+        contact=contact,
+        policy=policy,
+        channels=channels,
+        keywords=keywords,
+        texts=texts,
+        territory=territory,
+        file_hash=file_hash,
+    )
+
+
+def _contact(table: Table, *, two_way: bool) -> Contact:
+    contact = Contact(table.text_if_any("phone"), table.text_if_any("email"), table.text_if_any("note") or "")
+    if not two_way and not (contact.phone or contact.email):
+        table.note("contact.phone and contact.email are both missing; a one-way comune must say who listens")
+    table.nothing_else()
+    return contact
+
+
+def _policy(table: Table) -> Policy:
+    policy = Policy(table.matching("url", WEB, "an https:// address"), table.text("version"))
+    table.nothing_else()
+    return policy
+
+
+def _keywords(table: Table, name: str) -> Keywords:
+    join, leave = table.text("join"), table.text("leave")
+    keywords = Keywords(
+        join,
+        leave,
+        table.texts("join_also", optional=True),
+        table.texts("leave_also", optional=True),
+        around=(name,),
+    )
+    table.nothing_else()
+    if join and leave:
+        for flaw in flaws_of_keywords(keywords):
+            table.note(flaw)
+    return keywords
+
+
+def _channel(table: Table, code: str) -> ChannelAccess:
+    written = table.text("channel")
+    known = {channel.value: channel for channel in Channel}
+    if written and written not in known:
+        table.note(f"{table.key('channel')} {written!r} is no channel; write {' or '.join(known)}")
+    channel = known.get(written, Channel.WHATSAPP)
+    name = table.text("name")
+    if written in known and name and name != f"{channel}.{code}":
+        table.note(f"{table.key('name')} {name!r} is not {channel}.{code}; call it that, logs and metrics do")
+    per_second = table.number("per_second")
+    if not 0 < per_second <= FASTEST:
+        table.note(f"{table.key('per_second')} is not between 0 and {FASTEST}; write what the provider allows")
+    settings = table.settings("settings")
+    for key in (key for key in SETTINGS[channel] if written in known and key not in settings):
+        table.note(f"{table.key('settings')}.{key} is missing; {channel} cannot send without it")
+    for key in filter(SECRET.search, settings):
+        table.note(f"{table.key('settings')}.{key} looks like a secret; put it in the secrets file, not here")
+    identity = table.text("identity")
+    if identity and written in known:
+        _check_identity(table, channel, identity)
+    table.nothing_else()
+    return ChannelAccess(name, channel, per_second, identity, settings)
+
+
+def _check_identity(table: Table, channel: Channel, identity: str) -> None:
+    key = table.key("identity")
+    try:
+        match channel:
+            case Channel.WHATSAPP:
+                if (e164 := phone(identity).e164) != identity:
+                    table.note(f"{key} {identity!r} is not in E.164; write {e164}")
+            case Channel.TELEGRAM:
+                if not telegram_chat(identity).startswith("@"):
+                    table.note(f"{key} {identity!r} is not a channel's name; write @ and the name people look for")
+    except AddressError as cause:
+        table.note(f"{key} {identity!r} cannot be written to: {cause}")
+
+
+# ── texts ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _texts(
+    table: Table,
+    name: str,
+    contact: Contact,
+    policy: Policy,
+    keywords: Keywords,
+    places: str,
+) -> Texts:
+    facts = {
+        "name": name,
+        "join": keywords.join,
+        "leave": keywords.leave,
+        "policy": policy.url,
+        "phone": contact.phone or "",
+        "email": contact.email or "",
+        "frazioni": places,
+        "luogo": PLACE,
+    }
+    filled = {field.name: _filled(table, field.name, facts) for field in fields(Texts)}
+    table.nothing_else()
+    return Texts(**filled)
+
+
+def _filled(table: Table, key: str, facts: dict[str, str]) -> str:
+    template = table.text(key)
+    if not template:
+        return ""
+    name = table.key(key)
+    try:
+        placeholders = {field for _, field, _, _ in Formatter().parse(template) if field is not None}
+    except ValueError as cause:
+        table.note(f"{name} has braces that cannot be read ({cause}); write them as in {{policy}}")
+        return ""
+    for unknown in sorted(placeholders - facts.keys()):
+        table.note(f"{name} has {{{unknown}}}, which nothing fills in; use one of {', '.join(sorted(facts))}")
+    for empty in sorted(field for field in placeholders & facts.keys() if not facts[field]):
+        table.note(f"{name} has {{{empty}}}, which this file does not give; write it, or leave it out here")
+    if "luogo" in placeholders and key != "place_kept":
+        table.note(f"{name} has {{luogo}}, which is known in place_kept only; leave it out")
+    if placeholders - facts.keys():
+        return ""
+    text = template.format_map(facts)
+    wanted = tuple(facts[fact] for fact in MUST_SAY.get(key, ()) if facts[fact])
+    for flaw in flaws_of_text(name, text, facts["name"], wanted):
+        table.note(flaw)
+    return text
+
+
+# ── between files ───────────────────────────────────────────────────────────────────────────────────
+
+
+def _disagreements(authorities: list[Authority]) -> Iterator[str]:
+    """What each file may say, and two together may not."""
+    for one, other in combinations(authorities, 2):
+        files = f"{one.code}.toml and {other.code}.toml"
+        if one.istat == other.istat:
+            yield f"{files}: both have the istat {one.istat}; correct the one that is not theirs"
+        for mine in one.channels:
+            for theirs in other.channels:
+                yield from (f"{files}: {flaw}" for flaw in _told_apart(one, mine, other, theirs))
+
+
+def _told_apart(one: Authority, mine: ChannelAccess, other: Authority, theirs: ChannelAccess) -> Iterator[str]:
+    if mine.channel is not theirs.channel:
+        return
+    if mine.identity == theirs.identity:
+        if alike := clashes(one.keywords, other.keywords):
+            yield (
+                f"both are reached at {mine.identity}, and nobody could tell whose {', '.join(alike[:3])} "
+                "is meant; give one of them another number or keywords of several words"
+            )
+    elif (number := mine.settings.get("phone_number_id")) and number == theirs.settings.get("phone_number_id"):
+        yield f"{mine.name} and {theirs.name} have the phone_number_id {number} for two numbers; correct one"

@@ -1,0 +1,57 @@
+"""Facts of ours that travel over the broker. They name rows, never a person and never a text."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from alerting.domain.delivery import Channel, Progress, Reason
+from alerting.domain.lanes import Lane
+
+
+@dataclass(frozen=True, slots=True)
+class AlertIssued:
+    """An alert was issued: somebody must work out who is to be told, and anyone may listen."""
+
+    alert: str
+    dispatch: int
+    authority: str
+    lane: Lane
+    category: str
+    msg_type: str
+    sent: datetime
+    expires: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReady:
+    """People `first` to `last` of a dispatch's audience may be told, on this account, until `not_after`."""
+
+    batch: int
+    dispatch: int
+    channel: Channel
+    account: str
+    lane: Lane
+    first: int
+    last: int
+    not_after: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptCame:
+    """A provider said what became of a delivery."""
+
+    dispatch: int
+    seq: int
+    progress: Progress
+    reason: Reason | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CitizenWrote:
+    """A text of a citizen lies in the inbox under this number."""
+
+    inbound: int
+    channel: Channel
+
+
+Event = AlertIssued | BatchReady | ReceiptCame | CitizenWrote

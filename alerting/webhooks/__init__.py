@@ -1,0 +1,64 @@
+"""What a provider tells us unasked, in our own words: somebody wrote, a text arrived, a person went away."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from alerting.domain.delivery import Progress, Reason
+
+
+@dataclass(frozen=True, slots=True)
+class InboundText:
+    """Something a person sent to one of our accounts: words, a tap on a button, a place, a picture.
+
+    `phone_number_id` is the account it was sent to; empty for Telegram, where the webhook's own address
+    says which bot. `sender` is an address one can answer to: "+39…", a Telegram chat id, or a WhatsApp
+    BSUID ("IT.1349…") where the provider hides the number. `text` is what the person reads on their
+    screen, None where there are no words. `payload` is ours, put on a button by us.
+    """
+
+    provider_message_id: str
+    phone_number_id: str
+    sender: str
+    text: str | None
+    kind: str
+    at: datetime
+    payload: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of one text. `reference` is the attempt's, `provider_id` the provider's; never by phone.
+
+    `reason` is given for `Progress.FAILED` only.
+    """
+
+    reference: str | None
+    provider_id: str
+    progress: Progress
+    reason: Reason | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """One call of a provider, read whole. `ignored` counts the shapes nobody here understands."""
+
+    texts: tuple[InboundText, ...] = ()
+    receipts: tuple[Receipt, ...] = ()
+    ignored: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """A person shut the door on our bot."""
+
+    sender: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Unblocked:
+    """A person opened the door to our bot, again or for the first time."""
+
+    sender: str
+    at: datetime

@@ -1,0 +1,378 @@
+"""Whatever people type, nobody is cut off by mistake and nobody who asks clearly is kept waiting."""
+
+import time
+import unicodedata
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alerting.authorities import load
+from alerting.domain.keywords import (
+    ABOUT_LEAVING,
+    POLITENESS,
+    STOPPING,
+    AskJoin,
+    AskLeave,
+    Help,
+    Intent,
+    Join,
+    Keywords,
+    Leave,
+    Meaning,
+    NotForUs,
+    Place,
+    clashes,
+    edits,
+    fold,
+    understand,
+)
+
+COMUNI = {code: authority.keywords for code, authority in load().items()}
+CALCINAIA, FUCECCHIO, SANTA_FIORA = (COMUNI[code] for code in ("calcinaia", "fucecchio", "santa-fiora"))
+
+each_comune = pytest.mark.parametrize("comune", COMUNI)
+
+PRESS = {
+    "calcinaia": ("Attiva", "Disattiva"),
+    "bientina": ("ATTIVA", "DISATTIVA"),
+    "cascina": ("Iscrizione", "Cancellazione"),
+    "fucecchio": ("ISCRIZIONE", "CANCELLAZIONE"),
+    "santa-fiora": ("ATTIVA COMUNE AMICO", "DISATTIVA COMUNE AMICO"),
+}
+
+
+@each_comune
+def test_the_words_printed_in_the_press_join_and_leave(comune: str) -> None:
+    join, leave = PRESS[comune]
+    assert understand(join, COMUNI[comune]) == Join()
+    assert understand(leave, COMUNI[comune]) == Leave()
+
+
+@each_comune
+@pytest.mark.parametrize("text", ["STOP", "stop", "Stop!", "BASTA", "basta!!!", "Basta grazie", "stop stop", "/stop"])
+def test_stop_and_basta_leave_every_comune(comune: str, text: str) -> None:
+    assert understand(text, COMUNI[comune]) == Leave()
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("attiva", Join()),
+        ("  Attivà!!  ", Join()),
+        ("«ATTIVA»", Join()),
+        ("ATTIVA 👍🏻", Join()),
+        ("👉ATTIVA👈", Join()),
+        ("ATTIVA ℹ️ 1️⃣", Join()),
+        ("🅰️ attiva", Join()),
+        ("A T T I V A", Join()),
+        ("a.t.t.i.v.a", Join()),
+        ("AT\u200bTI\u00adVA", Join()),
+        ("\u202eATTIVA\u202c", Join()),
+        ("ＡＴＴＩＶＡ", Join()),
+        ("𝐀𝐓𝐓𝐈𝐕𝐀", Join()),
+        ("attiva attiva", Join()),
+        ("ATTIVA?", Join()),
+        ("Buongiorno, attiva per favore. Grazie mille", Join()),
+        ("attivami", Join()),
+        ("Iscrivimi", Join()),
+        ("iscrizione on", Join()),
+        ("Attiva Calcinaia", Join()),
+        ("Attiva il servizio WhatsApp", Join()),
+        ("ATTIVA Mario Rossi", Join("Mario Rossi")),
+        ("Iscrizione Anna", Join("Anna")),
+        ("attiva d'Angelo  Anna\u200b Màrìa", Join("d'Angelo Anna Màrìa")),
+        ("Attiva Lo Conte Giuseppe", Join("Lo Conte Giuseppe")),
+        ("Attiva Anna De Rossi grazie", Join("Anna De Rossi")),
+        ("/start", Join()),
+        ("/start@avvisi_calcinaia_bot volantino7", Join()),
+    ],
+)
+def test_ways_people_really_join(text: str, meaning: Meaning) -> None:
+    assert understand(text, CALCINAIA) == meaning
+
+
+@pytest.mark.parametrize("text", ["ativa", "atttiva", "attvia", "iscrizone", "iscrizzione", "isrcizione", "Attiv a"])
+def test_a_slip_of_the_finger_still_joins(text: str) -> None:
+    assert understand(text, FUCECCHIO) == Join()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cancelazione",
+        "cancellazzione",
+        "CANCELAZZIONE",
+        "disativa",
+        "dissattiva",
+        "disisrcizione",
+        "dis attiva",
+    ],
+)
+def test_a_slip_of_the_finger_still_leaves(text: str) -> None:
+    assert understand(text, FUCECCHIO) == Leave()
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("non disattivare", AskLeave()),
+        ("NON DISATTIVA", AskLeave()),
+        ("no cancellazione", AskLeave()),
+        ("nocancellazione", AskLeave()),
+        ("non voglio la cancellazione della raccolta", AskLeave()),
+        ("Cancellazione appuntamento di martedì", AskLeave()),
+        ("disattiva mario rossi", AskLeave()),
+        ("Attiva. Anzi no, disattiva", AskLeave()),
+        ("attiva stop", AskLeave()),
+        ("iscrizione off", AskLeave()),
+        ("stop messaggi", AskLeave()),
+        ("/stop ai camion", AskLeave()),
+        ("toglietemi dalla lista", AskLeave()),
+        ("Non voglio più ricevere messaggi", AskLeave()),
+        ("diattiva", AskLeave()),
+        ("isiscrizione", AskLeave()),
+        ("disativa?", AskLeave()),
+        ("cancella", AskLeave()),
+        ("disattivo", AskLeave()),
+        ("come si disattiva?", Help()),
+        ("Come mi cancello dal servizio, come si fa a disiscriversi", Help()),
+        ("disattiva cosa?", Help()),
+    ],
+)
+def test_a_doubt_about_leaving_is_asked_and_never_acted_on(text: str, meaning: Meaning) -> None:
+    assert understand(text, CALCINAIA) == meaning
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "attiva la luce in via Roma",
+        "sattiva",
+        "attivo",
+        "non attiva",
+        "iscrivi mio padre",
+        "vorrei attivare",
+        "descrizione",
+        "attiva 3331234567",
+        "attiva uno due tre quattro cinque sei",
+    ],
+)
+def test_a_doubt_about_joining_is_asked_too(text: str) -> None:
+    assert understand(text, CALCINAIA) == AskJoin()
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("ATTIVA COMUNE AMICO", Join()),
+        ("attiva comune amico!", Join()),
+        ("AttivaComuneAmico", Join()),
+        ("Attiva comune amico Mario Rossi", Join("Mario Rossi")),
+        ("atiiva comune amico", Join()),
+        ("attivami comune amico", Join()),
+        ("attiva", AskJoin()),
+        ("iscrivimi", AskJoin()),
+        ("attiva comune", AskJoin()),
+        ("Comune Amico", AskJoin()),
+        ("disattiva comune amico", Leave()),
+        ("Disattiva Comune Amico, grazie", Leave()),
+        ("disattiva", AskLeave()),
+        ("cancellami", AskLeave()),
+        ("La pompa in piazza non si attiva", NotForUs()),
+        ("C'è una buca in via Roma", NotForUs()),
+    ],
+)
+def test_santa_fiora_asks_for_all_three_words(text: str, meaning: Meaning) -> None:
+    assert understand(text, SANTA_FIORA) == meaning
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("ZONA Fornacette", Place("Fornacette")),
+        ("frazione: San Frediano a Settimo", Place("San Frediano a Settimo")),
+        ("Zona Sant’Andrea\u200b!", Place("Sant’Andrea")),
+        ("zona", Help()),
+        ("zona industriale allagata fino al ginocchio da ieri", NotForUs()),
+        ("aiuto", Help()),
+        ("/help", Help()),
+        ("/stop@avvisi_calcinaia_bot", Leave()),
+        ("/startup", NotForUs()),
+        ("Info?", Help()),
+        ("come funziona", Help()),
+        ("?", Help()),
+        ("", NotForUs()),
+        ("👍", NotForUs()),
+        ("\u200b\u200f", NotForUs()),
+        ("Grazie mille, buona giornata", NotForUs()),
+        ("Quando passa la raccolta?", NotForUs()),
+        ("inattiva", NotForUs()),
+    ],
+)
+def test_places_questions_and_everything_else(text: str, meaning: Meaning) -> None:
+    assert understand(text, CALCINAIA) == meaning
+
+
+def test_a_letter_to_the_comune_is_no_command_even_if_it_names_one() -> None:
+    letter = "Disattiva " + "parola " * 30
+    assert understand(letter, CALCINAIA) == NotForUs()
+
+
+# ── properties ──────────────────────────────────────────────────────────────────────────────────────
+
+comuni = st.sampled_from(sorted(COMUNI))
+intents = st.sampled_from(Intent)
+NOISE = "?!.,;:-_\"'«»()*~ \t\n\u200b\u200d\u200e\u202e\ufeff👍🏽❤️✅🇮🇹"
+noise = st.text(NOISE, max_size=4)
+
+
+@st.composite
+def dressed_up(draw: st.DrawFn, words: str) -> str:
+    """The same words in another case, with accents, unseen marks within, punctuation and emoji around."""
+    dressed = draw(noise)
+    for char in words:
+        if char == " ":
+            dressed += draw(st.sampled_from([" ", "  ", " - ", "\n", "\u00a0", "👉", ", "]))
+            continue
+        shown = draw(st.sampled_from([char.lower(), char.upper()]))
+        mark = draw(st.sampled_from(["", "", "", "\u0300", "\u200b", "\u200f", "\u00ad"]))
+        dressed += unicodedata.normalize("NFC", shown + mark)
+    return dressed + draw(noise)
+
+
+def keyword(keywords: Keywords, intent: Intent) -> str:
+    return keywords.join if intent is Intent.JOIN else keywords.leave
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data(), comuni, intents)
+def test_the_exact_keyword_is_found_under_any_dress(data: st.DataObject, comune: str, intent: Intent) -> None:
+    text = data.draw(dressed_up(keyword(COMUNI[comune], intent)))
+    assert understand(text, COMUNI[comune]) == (Join() if intent is Intent.JOIN else Leave())
+
+
+LIKELY = sorted(
+    ABOUT_LEAVING
+    | STOPPING
+    | POLITENESS
+    | {"non", "no", "mai", "attiva", "iscrizione", "comune", "amico", "zona", "la", "il", "di", "come", "più"}
+    | {"raccolta", "mario", "anna", "luce", "?", "!", "👍"}
+)
+
+
+def is_a_clear_leave(text: str, keywords: Keywords) -> bool:
+    """What may leave, told otherwise than the grammar tells it: greetings and the comune's name around."""
+    if text.lstrip().startswith("/"):
+        return fold(text) == ("stop",)
+    kept = [word for word in fold(text) if word not in POLITENESS]
+    if kept and kept[0] in STOPPING:
+        return set(kept) == {kept[0]}
+    if len(set(kept)) == 1:
+        kept = kept[:1]
+    own = set(fold(" ".join(keywords.around)))
+    commands = [words for words, intent in keywords.commands.items() if intent is Intent.LEAVE]
+    whole = "".join(kept)
+    return any(
+        edits(whole, "".join(words), most=2) <= 2
+        or (tuple(kept[: len(words)]) == words and set(kept[len(words) :]) <= own)
+        for words in commands
+    )
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.lists(st.sampled_from(LIKELY), max_size=6).map(" ".join) | st.text(max_size=60), comuni)
+def test_nobody_ever_leaves_on_doubt(text: str, comune: str) -> None:
+    if understand(text, COMUNI[comune]) == Leave():
+        assert is_a_clear_leave(text, COMUNI[comune])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(sorted(STOPPING | {"disattiva"})), st.text("abcdefghilmnopqrstuvz", min_size=2), comuni)
+def test_a_leaving_word_with_an_unknown_word_beside_it_never_leaves(leaving: str, word: str, comune: str) -> None:
+    known = POLITENESS | STOPPING | set(fold(" ".join(COMUNI[comune].around))) | {leaving}
+    for text in (f"{word} {leaving}", f"{leaving} {word}"):
+        if word not in known:
+            assert understand(text, COMUNI[comune]) != Leave()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(st.characters(), max_size=200), comuni)
+def test_any_text_has_a_meaning(text: str, comune: str) -> None:
+    assert isinstance(understand(text, COMUNI[comune]), Meaning)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(st.characters(), max_size=80))
+def test_a_name_shows_nothing_that_cannot_be_seen(name: str) -> None:
+    meaning = understand(f"Attiva {name}", CALCINAIA)
+    if isinstance(meaning, Join) and meaning.name:
+        assert len(meaning.name) <= 60
+        assert all(unicodedata.category(c) not in ("Cf", "Cc", "So", "Cs") for c in meaning.name)
+
+
+ALPHABET = "abcdefghilmnopqrstuvzxyjkw à-"
+
+
+def one_edit(word: str) -> set[str]:
+    splits = [(word[:i], word[i:]) for i in range(len(word) + 1)]
+    return (
+        {a + b[1:] for a, b in splits if b}
+        | {a + b[1] + b[0] + b[2:] for a, b in splits if len(b) > 1}
+        | {a + c + b[1:] for a, b in splits if b for c in ALPHABET}
+        | {a + c + b for a, b in splits for c in ALPHABET}
+    )
+
+
+@each_comune
+def test_one_slip_never_turns_joining_into_leaving_or_back(comune: str) -> None:
+    keywords = COMUNI[comune]
+    for text in one_edit(keywords.join.lower()):
+        assert understand(text, keywords) != Leave(), text
+    for text in one_edit(keywords.leave.lower()):
+        assert not isinstance(understand(text, keywords), Join), text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a" * 10_000, "a " * 5_000, "ATTIVA " + "è" * 10_000, "👍" * 10_000, "\u200b" * 10_000, "? " * 5_000,
+     "".join(chr(0x4E00 + i) for i in range(10_000))],
+    ids=["one word", "many words", "a name", "emoji", "invisible", "questions", "all different"],
+)  # fmt: skip
+def test_ten_thousand_characters_are_understood_in_under_50_ms(text: str) -> None:
+    taken = []
+    for _ in range(3):
+        start = time.perf_counter()
+        understand(text, CALCINAIA)
+        taken.append(time.perf_counter() - start)
+    assert min(taken) < 0.05
+
+
+# ── several comuni on a number ──────────────────────────────────────────────────────────────────────
+
+
+def test_comuni_with_the_same_words_clash_on_one_number() -> None:
+    assert "attiva" in clashes(COMUNI["calcinaia"], COMUNI["bientina"])
+
+
+def test_a_longer_keyword_clashes_with_its_own_beginning() -> None:
+    assert "attiva" in clashes(CALCINAIA, SANTA_FIORA)
+
+
+def test_keywords_of_several_words_may_share_a_number() -> None:
+    other = Keywords("ATTIVA PIANO SICURO", "DISATTIVA PIANO SICURO")
+    assert clashes(SANTA_FIORA, other) == ()
+
+
+@pytest.mark.parametrize(
+    ("said", "word", "slips"),
+    [
+        ("attiva", "attiva", 0),
+        ("atitva", "attiva", 1),
+        ("disattiva", "attiva", 3),
+        ("", "abc", 3),
+        ("a" * 999, "a", 5),
+    ],
+)
+def test_slips_are_counted_with_swaps_and_given_up_beyond_the_most(said: str, word: str, slips: int) -> None:
+    assert edits(said, word, most=4) == slips
