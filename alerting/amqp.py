@@ -1,0 +1,415 @@
+"""pika on asyncio: connect and come back, declare, publish with pipelined confirms, consume.
+
+The only module that knows pika. Its callbacks only set futures and append to deques: an exception in one would
+close the connection. Whatever waits here is told when the connection goes; nothing waits for ever.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import pika
+import structlog
+from pika.adapters.asyncio_connection import AsyncioConnection
+from pika.exceptions import AMQPError, ChannelClosedByBroker
+
+from alerting import metrics
+from alerting.topology import Topology
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+HEARTBEAT = 20  # seconds
+BLOCKED_PATIENCE = 10.0
+CONNECT_PATIENCE = 10.0
+CONFIRM_PATIENCE = 5.0
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+PRECONDITION_FAILED = 406
+
+
+class BrokerAway(Exception):
+    """RabbitMQ cannot be reached, or went away before it answered. What was said may or may not have arrived."""
+
+
+class Unroutable(Exception):
+    """No queue wanted the message: a binding is missing. An acknowledgement after a return is not success."""
+
+
+class TopologyMismatch(Exception):
+    """A queue or exchange exists with other arguments than ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message to publish. It is persistent and mandatory, always."""
+
+    exchange: str
+    routing_key: str
+    message_id: str
+    body: bytes
+    headers: dict[str, Any] = field(default_factory=dict)
+
+
+class Incoming:
+    """A message RabbitMQ gave us, to be acknowledged or rejected once."""
+
+    __slots__ = ("_channel", "_tag", "body", "headers", "message_id", "redelivered", "routing_key")
+
+    def __init__(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        self._channel = channel
+        self._tag: int = method.delivery_tag
+        self.body = body
+        self.headers: dict[str, Any] = properties.headers or {}
+        self.message_id: str = properties.message_id or ""
+        self.redelivered: bool = method.redelivered
+        self.routing_key: str = method.routing_key
+
+    def ack(self) -> None:
+        """Done with it. On a channel that is gone this does nothing: RabbitMQ gives the message again."""
+        if self._channel.is_open:
+            self._channel.basic_ack(self._tag)
+
+    def reject(self, *, requeue: bool) -> None:
+        """Back to its queue, or to the dead letters of its lane."""
+        if self._channel.is_open:
+            self._channel.basic_reject(self._tag, requeue=requeue)
+
+
+class Link:
+    """One connection to RabbitMQ that comes back. Whoever needs channels is set up again each time."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self._parameters = pika.URLParameters(url)
+        self._parameters.heartbeat = HEARTBEAT
+        self._parameters.blocked_connection_timeout = BLOCKED_PATIENCE
+        self._parameters.socket_timeout = 5.0
+        self._parameters.client_properties = {"connection_name": name}
+        self.name = name
+        self._set_up: list[Callable[[], Awaitable[None]]] = []
+        self._connection: Any = None
+        self._up = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_up(self) -> bool:
+        return self._up.is_set()
+
+    async def wait_up(self, patience: float) -> None:
+        """Returns when connected. Raises BrokerAway after `patience` seconds."""
+        if self._up.is_set():
+            return
+        try:
+            await asyncio.wait_for(self._up.wait(), patience)
+        except TimeoutError:
+            raise BrokerAway(f"RabbitMQ is not reachable for {self.name}; still trying") from None
+
+    def on_connect(self, set_up: Callable[[], Awaitable[None]]) -> None:
+        """Run `set_up` after every connect, before the link counts as up."""
+        self._set_up.append(set_up)
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._keep_connected(), name=f"amqp {self.name}")
+
+    async def stop(self) -> None:
+        if self._task:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    def check(self) -> None:
+        """Raises what made the link give up for good, a TopologyMismatch."""
+        if self._task and self._task.done() and not self._task.cancelled() and (error := self._task.exception()):
+            raise error
+
+    async def given_up(self) -> None:
+        """Waits as long as the link lives; raises what ended it."""
+        assert self._task is not None
+        await asyncio.shield(self._task)
+
+    async def channel(self) -> Any:
+        """A fresh pika channel on the present connection. Raises BrokerAway."""
+        connection = self._connection
+        if connection is None or not connection.is_open:
+            raise BrokerAway(f"{self.name} has no connection to RabbitMQ")
+        opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        channel = connection.channel(on_open_callback=lambda ch: _settle(opened, ch))
+        channel.add_on_close_callback(lambda _, reason: _fail(opened, BrokerAway(f"channel closed: {reason}")))
+        return await _in_time(opened, "open a channel")
+
+    def drop(self) -> None:
+        """Close the connection because it no longer answers; it is then made anew."""
+        if self._connection is not None and self._connection.is_open:
+            self._connection.close()
+
+    async def _keep_connected(self) -> None:
+        pause = SHORTEST_PAUSE
+        while True:
+            closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            try:
+                self._connection = await self._connect(closed)
+                for set_up in self._set_up:
+                    await set_up()
+                self._up.set()
+                metrics.AMQP_UP.labels(self.name).set(1)
+                log.info("amqp connected", link=self.name)
+                pause = SHORTEST_PAUSE
+                await closed
+            except TopologyMismatch:
+                raise
+            except (BrokerAway, AMQPError, OSError) as error:
+                log.warning("amqp away", link=self.name, error=str(error) or repr(error))
+            finally:
+                self._up.clear()
+                metrics.AMQP_UP.labels(self.name).set(0)
+                self.drop()
+            metrics.AMQP_RECONNECTS.labels(self.name).inc()
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _connect(self, closed: asyncio.Future[None]) -> Any:
+        opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def on_close(_: Any, reason: Any) -> None:
+            _fail(opened, BrokerAway(f"connection closed: {reason}"))
+            _fail(closed, BrokerAway(f"connection closed: {reason}"))
+
+        connection = AsyncioConnection(
+            self._parameters,
+            on_open_callback=lambda c: _settle(opened, c),
+            on_open_error_callback=lambda _, error: _fail(opened, BrokerAway(f"cannot connect: {error!r}")),
+            on_close_callback=on_close,
+            custom_ioloop=asyncio.get_running_loop(),
+        )
+        connection.add_on_connection_blocked_callback(lambda *_: metrics.AMQP_BLOCKED.labels(self.name).set(1))
+        connection.add_on_connection_unblocked_callback(lambda *_: metrics.AMQP_BLOCKED.labels(self.name).set(0))
+        return await _in_time(opened, "connect", CONNECT_PATIENCE)
+
+
+class Publisher:
+    """Publishes on one channel of a link, many at once, each awaiting its own confirm.
+
+    A nack closes the channel: RabbitMQ 3.10 nacks for ever on a channel that lost its queue's leader.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._channel: Any = None
+        self._opening = asyncio.Lock()
+        self._tags = itertools.count(1)
+        self._unconfirmed: dict[int, tuple[str, asyncio.Future[None]]] = {}
+        self._returned: dict[str, str] = {}
+
+    async def publish(self, message: Outgoing) -> None:
+        """Returns when RabbitMQ has it safe.
+
+        Raises:
+            Unroutable: no queue is bound for it.
+            BrokerAway: not confirmed; it may be said again, and must then count as repeated.
+        """
+        channel = self._channel if self._is_open() else await self._open()
+        confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        tag = next(self._tags)
+        self._unconfirmed[tag] = (message.message_id, confirmed)
+        properties = pika.BasicProperties(
+            message_id=message.message_id,
+            delivery_mode=2,
+            content_type="application/json",
+            headers=message.headers or None,
+        )
+        try:
+            channel.basic_publish(message.exchange, message.routing_key, message.body, properties, mandatory=True)
+        except AMQPError as error:
+            self._unconfirmed.pop(tag, None)
+            raise BrokerAway(f"publish failed: {error!r}") from None
+        try:
+            await asyncio.wait_for(confirmed, CONFIRM_PATIENCE)
+        except TimeoutError:
+            self._link.drop()
+            raise BrokerAway(f"no confirm within {CONFIRM_PATIENCE:.0f} s: connection dropped") from None
+        finally:
+            self._unconfirmed.pop(tag, None)
+
+    def _is_open(self) -> bool:
+        return self._channel is not None and self._channel.is_open
+
+    async def _open(self) -> Any:
+        async with self._opening:
+            if self._is_open():
+                return self._channel
+            channel = await self._link.channel()
+            self._tags = itertools.count(1)
+            selected: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            channel.add_on_return_callback(self._on_return)
+            channel.add_on_close_callback(self._on_close)
+            channel.confirm_delivery(self._on_confirm, callback=lambda frame: _settle(selected, frame))
+            await _in_time(selected, "select confirms")
+            self._channel = channel
+            return channel
+
+    def _on_return(self, _: Any, method: Any, properties: Any, __: bytes) -> None:
+        self._returned[properties.message_id] = f"{method.exchange} {method.routing_key}: {method.reply_text}"
+
+    def _on_confirm(self, frame: Any) -> None:
+        method = frame.method
+        tags = [t for t in self._unconfirmed if t <= method.delivery_tag] if method.multiple else [method.delivery_tag]
+        acked = method.NAME == "Basic.Ack"
+        for tag in tags:
+            message_id, confirmed = self._unconfirmed.pop(tag, ("", None))
+            if confirmed is None:
+                continue
+            if not acked:
+                _fail(
+                    confirmed,
+                    BrokerAway("RabbitMQ refused the message (nack): its queue is full or has no leader"),
+                )
+            elif (why := self._returned.pop(message_id, None)) is not None:
+                _fail(confirmed, Unroutable(f"no queue takes {why}: is the topology declared?"))
+            else:
+                _settle(confirmed, None)
+        if not acked and self._is_open():
+            metrics.AMQP_CHANNEL_REOPENS.labels("nack").inc()
+            self._channel.close()
+
+    def _on_close(self, channel: Any, reason: Any) -> None:
+        if self._channel is channel:
+            self._channel = None
+        unconfirmed, self._unconfirmed = self._unconfirmed, {}
+        self._returned.clear()
+        for _, confirmed in unconfirmed.values():
+            _fail(confirmed, BrokerAway(f"channel closed before the confirm: {reason}"))
+
+
+class Consumer:
+    """Takes messages from one queue, on a channel of its own, whenever the link is up.
+
+    `on_message` must only put the message somewhere; it is called from pika's callback.
+    """
+
+    def __init__(self, link: Link, queue: str, prefetch: int, on_message: Callable[[Incoming], None]) -> None:
+        self._link = link
+        self._queue = queue
+        self._prefetch = prefetch
+        self._on_message = on_message
+        self._channel: Any = None
+        self._stopped = False
+        self._again: asyncio.Task[None] | None = None
+        link.on_connect(self._consume)
+
+    async def _consume(self) -> None:
+        if self._stopped:
+            return
+        channel = await self._link.channel()
+        loop = asyncio.get_running_loop()
+        limited: asyncio.Future[Any] = loop.create_future()
+        consuming: asyncio.Future[Any] = loop.create_future()
+
+        def on_close(_: Any, reason: Any) -> None:
+            for waiting in (limited, consuming):
+                _fail(waiting, BrokerAway(f"channel of {self._queue} closed: {reason}"))
+            if self._channel is channel and not self._stopped:
+                self._channel = None
+                # A consumer timeout closes the channel and leaves the connection: consume again on a new one.
+                self._again = loop.create_task(self._consume_again(), name=f"consume {self._queue}")
+
+        channel.add_on_close_callback(on_close)
+        channel.add_on_cancel_callback(lambda _: channel.close())  # RabbitMQ 4.3 cancels where 3.10 closed
+        channel.basic_qos(prefetch_count=self._prefetch, callback=lambda frame: _settle(limited, frame))
+        await _in_time(limited, f"limit {self._queue}")
+        channel.basic_consume(
+            self._queue,
+            lambda ch, method, properties, body: self._on_message(Incoming(ch, method, properties, body)),
+            callback=lambda frame: _settle(consuming, frame),
+        )
+        await _in_time(consuming, f"consume {self._queue}")
+        self._channel = channel
+
+    async def _consume_again(self) -> None:
+        metrics.AMQP_CHANNEL_REOPENS.labels("closed").inc()
+        if not self._link.is_up:
+            return  # the link sets everybody up when it is back
+        try:
+            await self._consume()
+        except BrokerAway:
+            self._link.drop()
+
+    async def stop(self) -> None:
+        """Take nothing more. What was taken may still be acknowledged."""
+        self._stopped = True
+        channel = self._channel
+        if channel is not None and channel.is_open:
+            cancelled: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            for tag in channel.consumer_tags:
+                channel.basic_cancel(tag, callback=lambda frame: _settle(cancelled, frame))
+            with contextlib.suppress(BrokerAway):
+                await _in_time(cancelled, f"cancel {self._queue}")
+
+
+def declares(link: Link, topology: Topology) -> None:
+    """Declare the whole topology at every connect; refuse to run where something of another shape is there."""
+
+    async def declare() -> None:
+        channel = await link.channel()
+        for exchange in topology.exchanges:
+            await _declared(
+                channel,
+                f"exchange {exchange.name}",
+                lambda done, e=exchange: channel.exchange_declare(e.name, e.type, durable=True, callback=done),
+            )
+        for queue in topology.queues:
+            await _declared(
+                channel,
+                f"queue {queue.name}",
+                lambda done, q=queue: channel.queue_declare(q.name, durable=True, arguments=q.arguments, callback=done),
+            )
+            for binding in queue.bindings:
+                await _declared(
+                    channel,
+                    f"binding of {queue.name}",
+                    lambda done, q=queue, b=binding: channel.queue_bind(
+                        q.name, b.exchange, b.routing_key, b.arguments or None, callback=done
+                    ),
+                )
+        channel.close()
+
+    link.on_connect(declare)
+
+
+async def _declared(channel: Any, what: str, declare: Callable[..., Any]) -> None:
+    done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def on_close(_: Any, reason: Any) -> None:
+        if isinstance(reason, ChannelClosedByBroker) and reason.reply_code == PRECONDITION_FAILED:
+            _fail(
+                done,
+                TopologyMismatch(
+                    f"{what} exists with other arguments: {reason.reply_text}. "
+                    "Delete it when it is empty, or run this system under another ALERTING_AMQP_PREFIX"
+                ),
+            )
+        else:
+            _fail(done, BrokerAway(f"{what}: {reason}"))
+
+    channel.add_on_close_callback(on_close)
+    declare(lambda frame: _settle(done, frame))
+    await _in_time(done, f"declare {what}", 15.0)
+
+
+async def _in_time(future: "asyncio.Future[T]", what: str, patience: float = 5.0) -> T:
+    try:
+        return await asyncio.wait_for(future, patience)
+    except TimeoutError:
+        raise BrokerAway(f"RabbitMQ did not {what} within {patience:.0f} s") from None
+
+
+def _settle(future: "asyncio.Future[T]", value: T) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
+def _fail(future: "asyncio.Future[Any]", error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)

@@ -1,0 +1,92 @@
+"""Batches between the database and the broker: a few of each dispatch are told at once, the next as these end.
+
+So one town's 100,000 texts never stand before another's one, stopping is immediate, and the broker never fills.
+"""
+
+import time
+from datetime import datetime
+
+from sqlalchemy import func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from alerting import outbox
+from alerting.domain.events import BatchReady
+from alerting.persistence import tables
+
+TOLD_AT_ONCE = 6
+"""Batches of one dispatch and account in the broker: enough for every worker to hold one and have one coming."""
+
+
+async def release(session: AsyncSession, dispatch: tables.Dispatch, account: str) -> int:
+    """Tell the broker of the next waiting batches, up to the limit. How many that were.
+
+    The caller holds the dispatch's row: two releases at once would both find the same room.
+    """
+    of_account = (tables.Batch.dispatch_id == dispatch.id, tables.Batch.account == account)
+    told = await session.scalar(
+        select(func.count()).select_from(tables.Batch).where(*of_account, tables.Batch.state == "told")
+    )
+    room = TOLD_AT_ONCE - (told or 0)
+    if room <= 0:
+        return 0
+    waiting = select(tables.Batch).where(*of_account, tables.Batch.state == "waiting")
+    batches = (await session.scalars(waiting.order_by(tables.Batch.id).limit(room))).all()
+    for batch in batches:
+        await tell(session, batch, dispatch.not_after)
+    return len(batches)
+
+
+async def tell(session: AsyncSession, batch: tables.Batch, not_after: datetime) -> None:
+    """Promise the broker this batch, whatever it was before. Its lane is the one on its row, always."""
+    again = str(batch.told) if batch.told else ""
+    batch.state, batch.told, batch.touched_at = "told", batch.told + 1, time.time()
+    await outbox.add(session, ready(batch, not_after), lane=batch.lane, again=again)
+
+
+def ready(batch: tables.Batch, not_after: datetime) -> BatchReady:
+    """The message of a batch."""
+    return BatchReady(
+        batch=batch.id,
+        dispatch=batch.dispatch_id,
+        channel=batch.channel,
+        account=batch.account,
+        lane=batch.lane,
+        first=batch.first,
+        last=batch.last,
+        not_after=not_after,
+    )
+
+
+async def finish(session: AsyncSession, batch: BatchReady) -> None:
+    """Everybody in it is in a final state: mark it, and let the next one of the dispatch follow."""
+    dispatch = await hold(session, batch.dispatch)
+    await _put(session, batch.batch, "done")
+    await release(session, dispatch, batch.account)
+    if dispatch.alert is None:
+        dispatch.reply_to = None  # said: the address of somebody who may not be a subscriber is not kept
+
+
+async def rest(session: AsyncSession, batch: BatchReady) -> None:
+    """What is left of it waits; meanwhile the next one may take its place."""
+    dispatch = await hold(session, batch.dispatch)
+    await _put(session, batch.batch, "resting")
+    await release(session, dispatch, batch.account)
+
+
+async def touch(session: AsyncSession, batches: list[int]) -> None:
+    """Somebody is working on these."""
+    await session.execute(
+        update(tables.Batch).where(tables.Batch.id.in_(batches)).values(touched_at=time.time(), state="told")
+    )
+
+
+async def hold(session: AsyncSession, dispatch: int) -> tables.Dispatch:
+    """The dispatch, locked until the commit."""
+    query = select(tables.Dispatch).where(tables.Dispatch.id == dispatch).with_for_update()
+    return (await session.scalars(query)).one()
+
+
+async def _put(session: AsyncSession, batch: int, state: str) -> None:
+    await session.execute(
+        update(tables.Batch).where(tables.Batch.id == batch).values(state=state, touched_at=time.time())
+    )

@@ -1,0 +1,97 @@
+"""The authorities' files become rows: areas, accounts and their rates, and the public Telegram channels."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from alerting.domain.authority import Authority, ChannelAccess
+from alerting.domain.delivery import Channel
+from alerting.persistence import tables
+from alerting.sealing import Seal
+from geo.areas import Area
+from geo.geojson import to_geojson
+
+
+async def enrol(
+    session: AsyncSession,
+    authorities: Iterable[Authority],
+    seal: Seal,
+    *,
+    share_of_limit: float,
+    now: datetime,
+) -> None:
+    """Bring the rows to what the files say. Safe to run again; nothing is ever removed."""
+    for authority in authorities:
+        await session.merge(
+            tables.Authority(
+                code=authority.code,
+                istat=authority.istat,
+                name=authority.name,
+                file_hash=authority.file_hash,
+            )
+        )
+        await session.flush()
+        for area in authority.territory.areas:
+            await _enrol_area(session, authority, area, now)
+        for access in authority.channels:
+            await _enrol_account(session, authority, access, share_of_limit)
+            await _enrol_public_channel(session, authority, access, seal, now)
+
+
+async def _enrol_area(session: AsyncSession, authority: Authority, area: Area, now: datetime) -> None:
+    if await session.get(tables.Area, (area.code, area.version)):
+        return
+    session.add(
+        tables.Area(
+            code=area.code,
+            version=area.version,
+            kind=area.kind.value,
+            name=area.name,
+            parent=area.parent,
+            authority=authority.code,
+            boundary=to_geojson(area.fence),
+            source=area.source,
+            demonstration=area.demonstration,
+            valid_from=now,
+        )
+    )
+
+
+async def _enrol_account(
+    session: AsyncSession, authority: Authority, access: ChannelAccess, share_of_limit: float
+) -> None:
+    account = await session.get(tables.ChannelAccount, access.name) or tables.ChannelAccount(
+        name=access.name, authority=authority.code, channel=access.channel, live=True
+    )
+    account.identity, account.settings = access.identity, dict(access.settings)
+    session.add(account)
+    await session.flush()
+    rate = access.per_second * share_of_limit
+    limits = await session.get(tables.ProviderRate, access.name)
+    if limits is None:
+        session.add(tables.ProviderRate(account=access.name, rate=rate, full_rate=rate))
+    elif limits.full_rate != rate:
+        limits.full_rate = limits.rate = rate
+
+
+async def _enrol_public_channel(
+    session: AsyncSession, authority: Authority, access: ChannelAccess, seal: Seal, now: datetime
+) -> None:
+    """A Telegram channel is a recipient whose place is not known: it is told everything, by one post."""
+    chat = access.settings.get("chat_id")
+    if access.channel is not Channel.TELEGRAM or not chat:
+        return
+    fingerprint = seal.fingerprint(chat)
+    known = select(tables.Address.id).where(
+        tables.Address.account == access.name, tables.Address.fingerprint == fingerprint
+    )
+    if await session.scalar(known):
+        return
+    recipient = tables.Recipient(authority=authority.code, is_channel=True, joined_at=now)
+    session.add(recipient)
+    await session.flush()
+    session.add(
+        tables.Address(recipient_id=recipient.id, account=access.name, fingerprint=fingerprint, sealed=seal.seal(chat))
+    )

@@ -1,0 +1,421 @@
+"""Draft, approve, issue, cancel. Each takes the session of an open transaction, and says and does in one."""
+
+import secrets
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import Enum
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from alerting import audit, cap_json, metrics, outbox
+from alerting.domain import cap, rendering
+from alerting.domain.authority import Authority
+from alerting.domain.events import AlertIssued
+from alerting.domain.kinds import DEFAULTS, SEVERITY_OF, WITHOUT_RED, Colour, Kind, Risk, needs_instruction
+from alerting.domain.lifecycle import Action, State, advance
+from alerting.domain.urgency import lane_of
+from alerting.persistence import tables
+from alerting.targeting import Target
+from geo.areas import UnknownArea
+from geo.geojson import parse_geojson, to_geojson
+from geo.shapes import Circle, Geofence, Polygon, km2_outside
+
+KM2_OUTSIDE_IGNORED = 0.05
+"""Square kilometres a fence may reach over its publisher's border: drawings by two hands leave slivers."""
+
+LONGEST_HEADLINE = 160
+"""CAP's own advice for a headline (OASIS CAP 1.2, 3.2.2)."""
+
+
+class Role(Enum):
+    """What somebody may do. A feed drafts and issues by policy; a viewer sees counts, never people."""
+
+    OPERATOR = "operator"
+    APPROVER = "approver"
+    FEED = "feed"
+    VIEWER = "viewer"
+    ADMIN = "admin"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """A person or a feed that was recognised by its token. `authority` None means any."""
+
+    name: str
+    role: Role
+    authority: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing wrong with what somebody asked for: the field, and a sentence that says what to do."""
+
+    field: str
+    sentence: str
+
+
+class Refused(Exception):
+    """What was asked for cannot be done as it is. Nothing was stored."""
+
+    def __init__(self, *findings: Finding) -> None:
+        super().__init__("; ".join(f"{finding.field}: {finding.sentence}" for finding in findings))
+        self.findings = findings
+
+
+class SamePerson(Exception):
+    """The author of an alert cannot approve it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """What an operator fills in. Everything else follows from the kind and the authority."""
+
+    kind: Kind
+    headline: str
+    description: str
+    expires: datetime
+    instruction: str = ""
+    onset: datetime | None = None
+    colour: Colour | None = None
+    risk: Risk | None = None
+    areas: tuple[str, ...] = ()
+    drawn: Geofence | None = None
+    drawn_name: str = ""
+    web: str = ""
+    exercise: bool = False
+
+
+# ── the four actions ────────────────────────────────────────────────────────────────────────────────
+
+
+async def draft(
+    session: AsyncSession, wording: Wording, authority: Authority, actor: Actor, now: datetime
+) -> tables.Alert:
+    """A new alert in state draft. Raises Refused with every finding at once."""
+    alert = compose(wording, authority, now)
+    row = tables.Alert(
+        identifier=alert.identifier,
+        authority=authority.code,
+        kind=wording.kind,
+        state=State.DRAFT,
+        status=alert.status,
+        msg_type=alert.msg_type,
+        lane=lane_of(alert),
+        document=cap_json.to_json(alert),
+        geofence=_snapshot(wording, authority),
+        areas=list(wording.areas),
+        author=actor.name,
+        drafted_at=now,
+        expires_at=alert.expires,
+    )
+    session.add(row)
+    await _note(session, "draft", row, actor, now)
+    return row
+
+
+async def approve(session: AsyncSession, row: tables.Alert, actor: Actor, now: datetime) -> None:
+    """The second person's yes. Raises SamePerson, NotAllowed, or Refused when it has expired meanwhile."""
+    if actor.name == row.author:
+        raise SamePerson(
+            f"{actor.name} wrote alert {row.identifier}: ask another person with the role approver to approve it"
+        )
+    _still_useful(row, now)
+    row.state = advance(row.identifier, row.state, Action.APPROVE)
+    row.approver, row.approved_at = actor.name, now
+    await _note(session, "approve", row, actor, now)
+
+
+async def issue(session: AsyncSession, row: tables.Alert, actor: Actor, now: datetime) -> tables.Dispatch:
+    """From now on it will be said: the alert, what must follow from it and the audit in one transaction."""
+    _still_useful(row, now)
+    row.state = advance(row.identifier, row.state, Action.ISSUE)
+    row.issued_at = now
+    alert = replace(cap_json.from_json(row.document), sent=now)
+    row.document = cap_json.to_json(alert)
+    dispatch = await _say(session, row, alert, now)
+    await _note(session, "issue", row, actor, now)
+    return dispatch
+
+
+async def cancel(
+    session: AsyncSession, row: tables.Alert, authority: Authority, actor: Actor, reason: str, now: datetime
+) -> tables.Alert | None:
+    """Take an alert back. A retraction waits for nobody: no second person, and the fastest lane.
+
+    What still waits is withdrawn at once. Those who got it, or may have, are told by a Cancel, which is
+    returned; None when the alert had not been issued.
+    """
+    was = row.state
+    row.state = advance(row.identifier, was, Action.CANCEL)
+    row.ended_at = now
+    await _note(session, "cancel", row, actor, now, was=str(was))
+    if was is not State.ISSUED:
+        return None
+    original = await session.get_one(tables.Dispatch, await _dispatch_of(session, row.identifier))
+    original.withdrawn_at = now
+    retraction = _retraction(cap_json.from_json(row.document), authority, reason, now)
+    cancel_row = tables.Alert(
+        identifier=retraction.identifier,
+        authority=row.authority,
+        kind=row.kind,
+        state=State.ISSUED,
+        status=row.status,
+        msg_type=cap.MsgType.CANCEL,
+        lane=lane_of(retraction),
+        document=cap_json.to_json(retraction),
+        geofence=row.geofence,
+        areas=row.areas,
+        cancels=row.identifier,
+        author=actor.name,
+        drafted_at=now,
+        issued_at=now,
+        expires_at=retraction.expires,
+    )
+    session.add(cancel_row)
+    await session.flush()
+    await _say(session, cancel_row, retraction, now)
+    return cancel_row
+
+
+def target_of(row: tables.Alert) -> Target:
+    """Who an alert is for. The wall: what is not Actual never meets a live recipient."""
+    drawn = row.geofence["drawn"]
+    return Target(
+        authority=row.authority,
+        live=row.status is cap.Status.ACTUAL,
+        areas=tuple(row.areas),
+        drawn=parse_geojson(drawn) if drawn else None,
+    )
+
+
+# ── from an operator's words to CAP ─────────────────────────────────────────────────────────────────
+
+
+def compose(wording: Wording, authority: Authority, now: datetime) -> cap.Alert:
+    """The CAP message of a wording. Raises Refused with every finding at once."""
+    findings = [*_check_words(wording, now), *_check_place(wording, authority)]
+    if findings:
+        raise Refused(*findings)
+    alert = cap.Alert(
+        identifier=_identifier(authority, now),
+        sender=authority.sender,
+        sent=now,
+        status=cap.Status.EXERCISE if wording.exercise else cap.Status.ACTUAL,
+        msg_type=cap.MsgType.ALERT,
+        infos=(_info(wording, authority),),
+        note=rendering.EXERCISE if wording.exercise else "",
+    )
+    _check_length(alert, authority)
+    return alert
+
+
+def _info(wording: Wording, authority: Authority) -> cap.Info:
+    meant = DEFAULTS[wording.kind]
+    parameters = [("it.tipo", wording.kind), ("it.colore", wording.colour), ("it.rischio", wording.risk)]
+    return cap.Info(
+        category=(meant.category,),
+        event=f"{meant.event} {wording.colour.value}" if wording.colour else meant.event,
+        response_type=(meant.response,),
+        urgency=meant.urgency,
+        severity=SEVERITY_OF[wording.colour] if wording.colour else meant.severity,
+        certainty=meant.certainty,
+        onset=wording.onset,
+        expires=wording.expires,
+        sender_name=authority.name,
+        headline=wording.headline.strip(),
+        description=wording.description.strip(),
+        instruction=wording.instruction.strip(),
+        web=wording.web.strip(),
+        contact=authority.contact.in_words,
+        parameters=tuple(cap.NamedValue(name, value.value) for name, value in parameters if value),
+        areas=_areas(wording, authority),
+    )
+
+
+def _areas(wording: Wording, authority: Authority) -> tuple[cap.Area, ...]:
+    named = [authority.territory.gazetteer.by_code(code) for code in wording.areas]
+    istat = (cap.NamedValue("ISTAT", authority.istat),)
+    areas = [_cap_area(area.name, area.fence, istat) for area in named]
+    if wording.drawn is not None:
+        areas.append(_cap_area(wording.drawn_name or "la zona indicata sulla mappa", wording.drawn, istat))
+    return tuple(areas)
+
+
+def _cap_area(name: str, fence: Geofence, geocodes: tuple[cap.NamedValue, ...]) -> cap.Area:
+    return cap.Area(
+        area_desc=name,
+        polygons=tuple(shape for shape in fence.shapes if isinstance(shape, Polygon)),
+        circles=tuple(shape for shape in fence.shapes if isinstance(shape, Circle)),
+        geocodes=geocodes,
+    )
+
+
+def _retraction(original: cap.Alert, authority: Authority, reason: str, now: datetime) -> cap.Alert:
+    info = original.first
+    taken_back = replace(
+        info,
+        response_type=(cap.ResponseType.ALL_CLEAR,),
+        onset=None,
+        headline=f"ANNULLATO: {info.headline}"[:LONGEST_HEADLINE],
+        description=(
+            f"Il messaggio delle {rendering.in_words(original.sent)} non è più valido. {reason.strip()}".strip()
+        ),
+        instruction="non tenere più conto di quel messaggio.",
+    )
+    return cap.Alert(
+        identifier=_identifier(authority, now),
+        sender=original.sender,
+        sent=now,
+        status=original.status,
+        msg_type=cap.MsgType.CANCEL,
+        infos=(taken_back,),
+        note=original.note,
+        references=(cap.Reference(original.sender, original.identifier, original.sent),),
+    )
+
+
+def _identifier(authority: Authority, now: datetime) -> str:
+    """Unique, and without the spaces, commas and signs CAP forbids. Two alerts in a second do not collide."""
+    return f"{authority.code}-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
+def _snapshot(wording: Wording, authority: Authority) -> dict[str, object]:
+    """The place as it was when it was drawn, so that the decision can be made again years later."""
+    gazetteer = authority.territory.gazetteer
+    return {
+        "areas": [{"code": code, "version": gazetteer.by_code(code).version} for code in wording.areas],
+        "drawn": to_geojson(wording.drawn) if wording.drawn else None,
+    }
+
+
+# ── what is refused, and why ────────────────────────────────────────────────────────────────────────
+
+
+def _check_words(wording: Wording, now: datetime) -> list[Finding]:
+    findings = []
+    if not wording.headline.strip():
+        findings.append(Finding("headline", "is empty: say in one line what happens"))
+    if len(wording.headline) > LONGEST_HEADLINE:
+        over = len(wording.headline) - LONGEST_HEADLINE
+        findings.append(Finding("headline", f"is {over} characters too long: {LONGEST_HEADLINE} at most"))
+    if not wording.description.strip():
+        findings.append(Finding("description", "is empty: say what it means for people"))
+    if wording.expires <= now:
+        findings.append(Finding("expires", "is not in the future: an alert that has ended is not sent"))
+    if wording.onset and wording.onset >= wording.expires:
+        findings.append(Finding("onset", "is not before expires: the event would end before it begins"))
+    return [*findings, *_check_colour(wording)]
+
+
+def _check_colour(wording: Wording) -> list[Finding]:
+    if wording.kind is not Kind.ALLERTA_METEO:
+        names = [name for name in ("colour", "risk") if getattr(wording, name)]
+        return [Finding(name, f"belongs to {Kind.ALLERTA_METEO}, not to {wording.kind}") for name in names]
+    findings = []
+    if wording.colour is None:
+        findings.append(Finding("colour", f"is missing: one of {', '.join(c.value for c in Colour)}"))
+    if wording.risk is None:
+        findings.append(Finding("risk", f"is missing: one of {', '.join(r.value for r in Risk)}"))
+    if wording.colour is Colour.ROSSA and wording.risk in WITHOUT_RED:
+        findings.append(Finding("colour", f"rossa does not exist for {wording.risk.value}: arancione is the highest"))
+    if wording.colour and needs_instruction(SEVERITY_OF[wording.colour]) and not wording.instruction.strip():
+        findings.append(
+            Finding("instruction", f"is empty: an allerta {wording.colour.value} must tell people what to do")
+        )
+    return findings
+
+
+def _check_place(wording: Wording, authority: Authority) -> list[Finding]:
+    findings = []
+    for number, code in enumerate(wording.areas):
+        try:
+            authority.territory.gazetteer.by_code(code)
+        except UnknownArea as unknown:
+            findings.append(Finding(f"areas/{number}", str(unknown)))
+    if not wording.areas and wording.drawn is None:
+        findings.append(
+            Finding(
+                "areas",
+                f"names no place: give area codes, or a geofence; {authority.code} for the whole comune",
+            )
+        )
+    if wording.drawn is not None:
+        outside = km2_outside(wording.drawn, authority.territory.fence)
+        if outside > KM2_OUTSIDE_IGNORED:
+            findings.append(
+                Finding(
+                    "geofence",
+                    f"reaches {outside:.2f} km² outside the territory of {authority.name}: draw it inside the border",
+                )
+            )
+    return findings
+
+
+def _check_length(alert: cap.Alert, authority: Authority) -> None:
+    rendered = rendering.render(alert)
+    for channel in {account.channel for account in authority.channels}:
+        if not rendering.fits(rendered, channel):
+            over = rendered.characters - rendering.MOST_CHARACTERS[channel]
+            raise Refused(
+                Finding("description", f"the whole text is {over} characters too long for {channel}: shorten it")
+            )
+
+
+def _still_useful(row: tables.Alert, now: datetime) -> None:
+    if row.expires_at <= now:
+        raise Refused(
+            Finding("expires", f"alert {row.identifier} ended at {row.expires_at:%H:%M} UTC: draft a new one")
+        )
+
+
+# ── saying it ───────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _say(session: AsyncSession, row: tables.Alert, alert: cap.Alert, now: datetime) -> tables.Dispatch:
+    dispatch = tables.Dispatch(
+        alert=row.identifier,
+        authority=row.authority,
+        lane=row.lane,
+        live=row.status is cap.Status.ACTUAL,
+        issued_at=now,
+        not_after=row.expires_at,
+    )
+    session.add(dispatch)
+    await session.flush()
+    issued = AlertIssued(
+        alert=row.identifier,
+        dispatch=dispatch.id,
+        authority=row.authority,
+        lane=row.lane,
+        category=alert.first.category[0].value,
+        msg_type=row.msg_type.value,
+        sent=now,
+        expires=row.expires_at,
+    )
+    await outbox.add(session, issued, lane=row.lane)
+    return dispatch
+
+
+async def _dispatch_of(session: AsyncSession, alert: str) -> int:
+    return (await session.scalars(select(tables.Dispatch.id).where(tables.Dispatch.alert == alert))).one()
+
+
+async def _note(
+    session: AsyncSession, action: str, row: tables.Alert, actor: Actor, now: datetime, **more: str
+) -> None:
+    metrics.ALERTS.labels(action, str(row.lane)).inc()
+    await audit.write(
+        session,
+        at=now,
+        actor=actor.name,
+        action=action,
+        subject=row.identifier,
+        kind=row.kind.value,
+        lane=row.lane.value,
+        status=row.status.value,
+        **more,
+    )

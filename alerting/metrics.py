@@ -1,0 +1,109 @@
+"""What is measured, once for all processes. Labels are enumerations: no alert, no person, no text."""
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import REGISTRY, Collector
+
+SECONDS_TO_PEOPLE = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 150, 300, 900, 3600)
+SECONDS_OF_WORK = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
+
+ISSUED_TO_ACCEPTED = Histogram(
+    "alerting_issued_to_accepted_seconds",
+    "From issue until the provider took the text of one person.",
+    ["lane", "channel"],
+    buckets=SECONDS_TO_PEOPLE,
+)
+ISSUED_TO_DELIVERED = Histogram(
+    "alerting_issued_to_delivered_seconds",
+    "From issue until the provider says that the text is on the person's phone.",
+    ["lane", "channel"],
+    buckets=SECONDS_TO_PEOPLE,
+)
+ENQUEUED_TO_SENT = Histogram(
+    "alerting_enqueued_to_sent_seconds",
+    "From a batch's arrival at a worker until the call to the provider for one of its people.",
+    ["lane", "channel"],
+    buckets=SECONDS_TO_PEOPLE,
+)
+OUTCOMES = Counter(
+    "alerting_deliveries_total",
+    "Attempts by what they came to.",
+    ["lane", "channel", "outcome", "reason"],
+)
+PROVIDER_CALLS = Histogram(
+    "alerting_provider_call_seconds",
+    "One call to a provider, from our side.",
+    ["channel"],
+    buckets=SECONDS_OF_WORK,
+)
+IN_FLIGHT = Gauge(
+    "alerting_slices_in_flight", "People claimed by this worker and not recorded yet.", ["lane", "channel"]
+)
+LEASE_WAIT = Histogram(
+    "alerting_lease_wait_seconds",
+    "How long a worker with work in hand waited for its next lease of provider capacity.",
+    ["lane"],
+    buckets=SECONDS_OF_WORK,
+)
+LEASES = Counter("alerting_leases_total", "Leases of provider capacity asked for.", ["lane", "result"])
+SLOTS_EXPIRED = Counter("alerting_slots_expired_total", "Leased slots dropped because they were over 50 ms late.")
+REPEATED = Counter(
+    "alerting_attempts_repeated_total",
+    "Attempts made again because the worker of the first died.",
+    ["lane", "channel"],
+)
+HALTS = Counter("alerting_channel_halts_total", "Times a provider halted an account of ours.", ["channel"])
+
+OUTBOX_RELAYED = Counter("alerting_outbox_relayed_total", "Outbox rows by what RabbitMQ said.", ["lane", "result"])
+OUTBOX_CONFIRM = Histogram(
+    "alerting_outbox_confirm_seconds",
+    "From publishing a group of outbox rows to its last confirm.",
+    ["lane"],
+    buckets=SECONDS_OF_WORK,
+)
+FANOUT_RECIPIENTS = Counter("alerting_fanout_recipients_total", "Recipients resolved from geofences.", ["lane"])
+FANOUT_SECONDS = Histogram(
+    "alerting_fanout_seconds",
+    "From taking an issued alert to its last batch.",
+    ["lane"],
+    buckets=SECONDS_TO_PEOPLE,
+)
+DEAD_LETTERS = Counter("alerting_dead_letters_total", "Messages given up on, by why.", ["why"])
+RECEIPTS = Counter("alerting_receipts_total", "Receipts of providers, by what they say.", ["channel", "progress"])
+INBOUND = Counter("alerting_inbound_total", "Texts of citizens, by what we understood.", ["channel", "understood"])
+WEBHOOKS_REFUSED = Counter("alerting_webhooks_refused_total", "Webhook calls not signed as agreed.", ["channel"])
+ALERTS = Counter("alerting_alerts_total", "Alerts by what was done to them.", ["action", "lane"])
+
+AMQP_UP = Gauge("alerting_amqp_up", "Whether a connection to RabbitMQ stands.", ["link"])
+AMQP_RECONNECTS = Counter("alerting_amqp_reconnects_total", "Connections to RabbitMQ lost.", ["link"])
+AMQP_CHANNEL_REOPENS = Counter("alerting_amqp_channel_reopens_total", "AMQP channels made anew.", ["why"])
+AMQP_BLOCKED = Gauge(
+    "alerting_amqp_blocked", "Whether RabbitMQ has blocked our publishing (memory or disk alarm).", ["link"]
+)
+
+
+class Watched(Collector):
+    """Gauges that are asked of somebody when Prometheus asks us."""
+
+    def __init__(self, read: Callable[[], Iterable[tuple[str, str, dict[str, str], float]]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterable[Metric]:
+        families: dict[str, GaugeMetricFamily] = {}
+        for name, text, labels, value in self._read():
+            family = families.setdefault(name, GaugeMetricFamily(name, text, labels=list(labels)))
+            family.add_metric(list(labels.values()), value)
+        return families.values()
+
+
+def watch(read: Callable[[], Iterable[tuple[str, str, dict[str, str], float]]]) -> None:
+    """Show the gauges that `read` returns as (name, help, labels, value)."""
+    REGISTRY.register(Watched(read))
+
+
+def serve(host: str, port: int) -> None:
+    """Show this process's metrics on http://host:port/metrics; nowhere for port 0."""
+    if port:
+        start_http_server(port, host)

@@ -1,0 +1,173 @@
+"""Say it in the same transaction; tell RabbitMQ afterwards. One relay task per lane: no lane waits for another."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import structlog
+from sqlalchemy import Select, delete, func, select
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from alerting import metrics, topology, wire
+from alerting.amqp import BrokerAway, Link, Outgoing, Publisher, Unroutable
+from alerting.domain.events import AlertIssued, BatchReady, CitizenWrote, Event, ReceiptCame
+from alerting.domain.lanes import Lane
+from alerting.persistence.database import Database
+from alerting.persistence.tables import OutboxMessage
+from alerting.persistence.wakeup import Alarm, listening, ring
+
+log = structlog.get_logger()
+
+BELL = "outbox"
+GROUP = {Lane.FLASH: 100, Lane.EMERGENCY: 100, Lane.REPLY: 100, Lane.ROUTINE: 500}
+PAUSE_AFTER_TROUBLE = 0.5  # seconds
+
+
+async def add(session: AsyncSession, *events: Event, lane: Lane, again: str = "") -> None:
+    """Promise that each event will be told to RabbitMQ once this transaction commits.
+
+    `again` tells a later telling of the same thing apart, where it is meant: a batch told anew.
+    """
+    now = time.time()
+    for event in events:
+        message = addressed(event, lane, again)
+        session.add(
+            OutboxMessage(
+                lane=lane,
+                exchange=message.exchange,
+                routing_key=message.routing_key,
+                message_id=message.message_id,
+                body=message.body,
+                created_at=now,
+            )
+        )
+    await ring(session, BELL)
+
+
+def addressed(event: Event, lane: Lane, again: str = "") -> Outgoing:
+    """Where an event goes and what it is called. The same event has the same message id, for ever."""
+    match event:
+        case AlertIssued():
+            key = topology.alert_key(lane, event.category, event.authority)
+            exchange, name = topology.ALERTS, f"alert:{event.dispatch}"
+        case BatchReady():
+            key = topology.delivery_key(event.channel, lane)
+            exchange, name = topology.DELIVERIES, f"batch:{event.batch}"
+        case ReceiptCame():
+            exchange, key = topology.RECEIPTS, "receipt"
+            name = f"receipt:{event.dispatch}.{event.seq}.{event.progress.name}"
+        case CitizenWrote():
+            exchange, key, name = topology.INBOUND, str(event.channel), f"inbound:{event.inbound}"
+    message_id = f"{name}:{again}" if again else name
+    return Outgoing(exchange, key, message_id, wire.encode(event), {"lane": str(lane)})
+
+
+class Relay:
+    """Takes outbox rows of one lane to RabbitMQ and deletes what it confirmed.
+
+    After a kill some rows were told and not deleted. They are told again, and say so: everything older than
+    this relay carries `maybe_repeated`, and so does what stayed unconfirmed here.
+    """
+
+    def __init__(self, database: Database, link: Link, lane: Lane, prefix: str = "") -> None:
+        self._database = database
+        self._link = link
+        self._publisher = Publisher(link)
+        self._lane = lane
+        self._prefix = prefix
+        self._born = time.time()
+        self._unconfirmed: set[int] = set()
+
+    async def run(self, alarm: Alarm) -> None:
+        """Relays until cancelled."""
+        wait = alarm.waiter()
+        while True:
+            try:
+                told = await self.tell_some()
+            except (BrokerAway, DBAPIError, OSError) as error:
+                log.warning("relay paused", lane=str(self._lane), error=type(error).__name__)
+                await asyncio.sleep(PAUSE_AFTER_TROUBLE)
+                continue
+            if not told:
+                await wait()
+
+    async def tell_some(self) -> int:
+        """Publishes a group, awaits its confirms, deletes what was confirmed. How many that was."""
+        await self._link.wait_up(patience=5)
+        if self._database.is_sqlite:
+            return await self._tell_from_sqlite()
+        async with self._database.write() as session:
+            # Rows another relay holds are skipped, so any number of relays may run.
+            rows = (await session.scalars(self._next().with_for_update(skip_locked=True))).all()
+            confirmed = await self._publish(rows)
+            await self._forget(session, confirmed)
+        return len(confirmed)
+
+    async def _tell_from_sqlite(self) -> int:
+        # No transaction may stay open while RabbitMQ answers: SQLite has one writer.
+        async with self._database.read() as session:
+            rows = (await session.scalars(self._next())).all()
+        if not rows:
+            return 0
+        confirmed = await self._publish(rows)
+        async with self._database.write() as session:
+            await self._forget(session, confirmed)
+        return len(confirmed)
+
+    def _next(self) -> Select[OutboxMessage]:
+        of_lane = select(OutboxMessage).where(OutboxMessage.lane == self._lane)
+        return of_lane.order_by(OutboxMessage.id).limit(GROUP[self._lane])
+
+    async def _publish(self, rows: Sequence[OutboxMessage]) -> list[int]:
+        """The ids RabbitMQ confirmed. Raises BrokerAway only when it confirmed none."""
+        if not rows:
+            return []
+        started = time.perf_counter()
+        answers = await asyncio.gather(*(self._tell(row) for row in rows), return_exceptions=True)
+        metrics.OUTBOX_CONFIRM.labels(str(self._lane)).observe(time.perf_counter() - started)
+        confirmed, trouble = [], None
+        for row, answer in zip(rows, answers, strict=True):
+            match answer:
+                case None:
+                    confirmed.append(row.id)
+                    self._unconfirmed.discard(row.id)
+                case Unroutable():
+                    metrics.OUTBOX_RELAYED.labels(str(self._lane), "returned").inc()
+                    log.error("nobody takes a message", message=row.message_id, error=str(answer))
+                    trouble = BrokerAway(str(answer))
+                case BrokerAway():
+                    metrics.OUTBOX_RELAYED.labels(str(self._lane), "unconfirmed").inc()
+                    self._unconfirmed.add(row.id)
+                    trouble = answer
+                case _:
+                    raise answer
+        metrics.OUTBOX_RELAYED.labels(str(self._lane), "confirmed").inc(len(confirmed))
+        if trouble and not confirmed:
+            raise trouble
+        return confirmed
+
+    async def _tell(self, row: OutboxMessage) -> None:
+        headers = {"lane": str(row.lane)}
+        if row.created_at < self._born or row.id in self._unconfirmed:
+            headers["maybe_repeated"] = "yes"
+        exchange = self._prefix + row.exchange
+        await self._publisher.publish(Outgoing(exchange, row.routing_key, row.message_id, row.body, headers))
+
+    async def _forget(self, session: AsyncSession, ids: list[int]) -> None:
+        if ids:
+            await session.execute(delete(OutboxMessage).where(OutboxMessage.id.in_(ids)))
+
+
+async def relay(database: Database, link: Link, prefix: str = "") -> None:
+    """All lanes, until cancelled. An error of one is an error of all: the process ends and is started again."""
+    async with listening(database, BELL) as alarm, asyncio.TaskGroup() as tasks:
+        for lane in Lane:
+            tasks.create_task(Relay(database, link, lane, prefix).run(alarm), name=f"relay {lane}")
+        tasks.create_task(link.given_up())
+
+
+async def depth(session: AsyncSession) -> dict[Lane, tuple[int, float]]:
+    """By lane: how many messages RabbitMQ has yet to confirm, and when the oldest was written (Unix time)."""
+    query = select(OutboxMessage.lane, func.count(), func.min(OutboxMessage.created_at)).group_by(OutboxMessage.lane)
+    return {lane: (count, oldest) for lane, count, oldest in (await session.execute(query)).tuples()}

@@ -1,0 +1,402 @@
+"""Every table. The docstring of a class says what one row is."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Select,
+    SmallInteger,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    select,
+)
+from sqlalchemy import Enum as EnumColumn
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from alerting.domain.cap import MsgType, Status
+from alerting.domain.delivery import Channel
+from alerting.domain.kinds import Kind
+from alerting.domain.lanes import Lane
+from alerting.domain.lifecycle import State
+
+BigId = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only in INTEGER keys
+Blob = LargeBinary
+
+
+class Moment(TypeDecorator[datetime]):
+    """An aware datetime, kept in UTC. SQLite forgets time zones: they are put back on reading."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value} has no time zone: say which clock it was read from")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def words(enum: type[Enum]) -> EnumColumn:
+    """A column of an enumeration's values, readable in SQL; a new member needs no migration."""
+    values: Callable[[type[Enum]], list[str]] = lambda members: [str(m.value) for m in members]  # noqa: E731
+    return EnumColumn(enum, native_enum=False, create_constraint=False, length=32, values_callable=values)
+
+
+class Table(DeclarativeBase):
+    """The metadata all tables share."""
+
+
+# ── who speaks ──────────────────────────────────────────────────────────────────────────────────────
+
+
+class Authority(Table):
+    """A comune, or other body, that speaks. The TOML in `authorities/` is the source; this row is its shadow."""
+
+    __tablename__ = "authorities"
+
+    code: Mapped[str] = mapped_column(String(64), primary_key=True)
+    istat: Mapped[str] = mapped_column(String(6))
+    name: Mapped[str] = mapped_column(String(200))
+    file_hash: Mapped[str] = mapped_column(String(64))
+
+
+class Area(Table):
+    """A named place in one of its versions. The boundary is GeoJSON; areas are never edited, only followed."""
+
+    __tablename__ = "areas"
+
+    code: Mapped[str] = mapped_column(String(100), primary_key=True)
+    version: Mapped[int] = mapped_column(Integer, primary_key=True)
+    kind: Mapped[str] = mapped_column(String(20))
+    name: Mapped[str] = mapped_column(String(200))
+    parent: Mapped[str | None] = mapped_column(String(100))
+    authority: Mapped[str | None] = mapped_column(ForeignKey("authorities.code"))
+    boundary: Mapped[dict[str, Any]] = mapped_column(JSON)
+    source: Mapped[str] = mapped_column(String(300), default="")
+    demonstration: Mapped[bool] = mapped_column(default=False)
+    valid_from: Mapped[datetime] = mapped_column(Moment)
+    valid_to: Mapped[datetime | None] = mapped_column(Moment)
+
+
+class Actor(Table):
+    """A person or a feed that may call the API, with one role. Only the hash of the token is kept."""
+
+    __tablename__ = "actors"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), unique=True)
+    role: Mapped[str] = mapped_column(String(20))
+    authority: Mapped[str | None] = mapped_column(ForeignKey("authorities.code"))
+    token_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    created_at: Mapped[datetime] = mapped_column(Moment)
+    revoked_at: Mapped[datetime | None] = mapped_column(Moment)
+
+
+class ChannelAccount(Table):
+    """A number or a bot of an authority. `live` is the wall: exercises have accounts of their own."""
+
+    __tablename__ = "channel_accounts"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    authority: Mapped[str] = mapped_column(ForeignKey("authorities.code"))
+    channel: Mapped[Channel] = mapped_column(words(Channel))
+    live: Mapped[bool] = mapped_column(default=True)
+    identity: Mapped[str] = mapped_column(String(100))
+    settings: Mapped[dict[str, str]] = mapped_column(JSON)
+    halted_at: Mapped[datetime | None] = mapped_column(Moment)
+    halted_because: Mapped[str | None] = mapped_column(String(300))
+
+
+class ProviderRate(Table):
+    """What a provider allows one account, and up to when that is already given away. All times are the
+    database's clock, in seconds since 1970."""
+
+    __tablename__ = "provider_rates"
+
+    account: Mapped[str] = mapped_column(ForeignKey("channel_accounts.name"), primary_key=True)
+    rate: Mapped[float] = mapped_column(Float)
+    full_rate: Mapped[float] = mapped_column(Float)
+    lowered_at: Mapped[float] = mapped_column(Float, default=0.0)
+    tat: Mapped[float] = mapped_column(Float, default=0.0)
+    wanted_by_flash: Mapped[float] = mapped_column(Float, default=0.0)
+    wanted_by_emergency: Mapped[float] = mapped_column(Float, default=0.0)
+    wanted_by_reply: Mapped[float] = mapped_column(Float, default=0.0)
+
+
+# ── who is told ─────────────────────────────────────────────────────────────────────────────────────
+
+
+class Recipient(Table):
+    """A person who subscribed to an authority, or a public Telegram channel (`is_channel`) that is told all."""
+
+    __tablename__ = "recipients"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    authority: Mapped[str] = mapped_column(ForeignKey("authorities.code"))
+    live: Mapped[bool] = mapped_column(default=True)
+    is_channel: Mapped[bool] = mapped_column(default=False)
+    language: Mapped[str] = mapped_column(String(10), default="it")
+    located: Mapped[bool] = mapped_column(default=False)
+    joined_at: Mapped[datetime] = mapped_column(Moment)
+    left_at: Mapped[datetime | None] = mapped_column(Moment)
+
+    __table_args__ = (Index("recipients_of_authority", "authority", "id"),)
+
+
+class Address(Table):
+    """Where a recipient is reached on one channel: sealed, and found again by a keyed fingerprint.
+
+    `rank` 0 is tried first. Leaving erases `sealed`; the row stays so that the ledger keeps its sense.
+    """
+
+    __tablename__ = "addresses"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    recipient_id: Mapped[int] = mapped_column(ForeignKey("recipients.id"))
+    account: Mapped[str] = mapped_column(ForeignKey("channel_accounts.name"))
+    fingerprint: Mapped[bytes | None] = mapped_column(Blob)
+    sealed: Mapped[bytes | None] = mapped_column(Blob)
+    rank: Mapped[int] = mapped_column(SmallInteger, default=0)
+    refused_at: Mapped[datetime | None] = mapped_column(Moment)
+    refused_because: Mapped[str | None] = mapped_column(String(32))
+
+    __table_args__ = (
+        UniqueConstraint("account", "fingerprint", name="one_address_per_account"),
+        Index("addresses_of_recipient", "recipient_id"),
+    )
+
+
+class Place(Table):
+    """A place of a recipient: a point, or only the area that was named. `cell` is the grid cell of the point."""
+
+    __tablename__ = "places"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    recipient_id: Mapped[int] = mapped_column(ForeignKey("recipients.id"))
+    label: Mapped[str] = mapped_column(String(40), default="casa")
+    lat: Mapped[float | None] = mapped_column(Float)
+    lon: Mapped[float | None] = mapped_column(Float)
+    cell: Mapped[int | None] = mapped_column(BigInteger)
+    area: Mapped[str | None] = mapped_column(String(100))
+
+    __table_args__ = (Index("places_by_cell", "cell"), Index("places_of_recipient", "recipient_id"))
+
+
+class Membership(Table):
+    """A recipient has a place in this area: derived whenever a place or an area is written."""
+
+    __tablename__ = "memberships"
+
+    area: Mapped[str] = mapped_column(String(100), primary_key=True)
+    recipient_id: Mapped[int] = mapped_column(ForeignKey("recipients.id"), primary_key=True)
+
+    __table_args__ = (Index("memberships_of_recipient", "recipient_id"),)
+
+
+class Consent(Table):
+    """What somebody wrote to join or to leave, and under which policy. Never changed, never deleted."""
+
+    __tablename__ = "consents"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    authority: Mapped[str] = mapped_column(ForeignKey("authorities.code"))
+    channel: Mapped[Channel] = mapped_column(words(Channel))
+    fingerprint: Mapped[bytes] = mapped_column(Blob)
+    what: Mapped[str] = mapped_column(String(20))
+    keyword: Mapped[str] = mapped_column(String(100))
+    policy_version: Mapped[str] = mapped_column(String(40))
+    at: Mapped[datetime] = mapped_column(Moment)
+
+    __table_args__ = (Index("consents_by_fingerprint", "fingerprint"),)
+
+
+# ── what is said ────────────────────────────────────────────────────────────────────────────────────
+
+
+class Alert(Table):
+    """A CAP message of ours, from its draft on. `document` is the whole of it in snake_case."""
+
+    __tablename__ = "alerts"
+
+    identifier: Mapped[str] = mapped_column(String(100), primary_key=True)
+    authority: Mapped[str] = mapped_column(ForeignKey("authorities.code"))
+    kind: Mapped[Kind] = mapped_column(words(Kind))
+    state: Mapped[State] = mapped_column(words(State))
+    status: Mapped[Status] = mapped_column(words(Status))
+    msg_type: Mapped[MsgType] = mapped_column(words(MsgType))
+    lane: Mapped[Lane] = mapped_column(words(Lane))
+    document: Mapped[dict[str, Any]] = mapped_column(JSON)
+    geofence: Mapped[dict[str, Any]] = mapped_column(JSON)
+    areas: Mapped[list[str]] = mapped_column(JSON)
+    cancels: Mapped[str | None] = mapped_column(ForeignKey("alerts.identifier"))
+    author: Mapped[str] = mapped_column(String(100))
+    approver: Mapped[str | None] = mapped_column(String(100))
+    drafted_at: Mapped[datetime] = mapped_column(Moment)
+    approved_at: Mapped[datetime | None] = mapped_column(Moment)
+    issued_at: Mapped[datetime | None] = mapped_column(Moment)
+    expires_at: Mapped[datetime] = mapped_column(Moment)
+    ended_at: Mapped[datetime | None] = mapped_column(Moment)
+
+    __table_args__ = (Index("alerts_by_time", "authority", "drafted_at"),)
+
+
+class Dispatch(Table):
+    """One thing to be said to an audience: an issued alert, or the answer to one citizen (`alert` is null).
+
+    `audience` is the size of the snapshot once it is whole; until then `fanned_accounts` says how many accounts
+    the fan-out is through with, and `fanned_to` up to which recipient it came on the next.
+    A reply keeps its own sealed address, erased when it has been said.
+    """
+
+    __tablename__ = "dispatches"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    alert: Mapped[str | None] = mapped_column(ForeignKey("alerts.identifier"), unique=True)
+    authority: Mapped[str] = mapped_column(ForeignKey("authorities.code"))
+    lane: Mapped[Lane] = mapped_column(words(Lane))
+    live: Mapped[bool] = mapped_column(default=True)
+    issued_at: Mapped[datetime] = mapped_column(Moment)
+    not_after: Mapped[datetime] = mapped_column(Moment)
+    withdrawn_at: Mapped[datetime | None] = mapped_column(Moment)
+    fanned_accounts: Mapped[int] = mapped_column(Integer, default=0)
+    fanned_to: Mapped[int] = mapped_column(BigInteger, default=0)
+    last_seq: Mapped[int] = mapped_column(Integer, default=0)
+    audience: Mapped[int | None] = mapped_column(Integer)
+    reply_text: Mapped[str | None] = mapped_column(Text)
+    reply_to: Mapped[bytes | None] = mapped_column(Blob)
+
+
+class Batch(Table):
+    """People `first` to `last` of a dispatch's audience, all on one account.
+
+    waiting: not told to RabbitMQ yet; told: in the broker or with a worker; resting: in a wait queue with
+    what is left of it; done: everybody in it is in a final state. `touched_at` is when somebody last worked
+    on it, in seconds since 1970.
+    """
+
+    __tablename__ = "batches"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    dispatch_id: Mapped[int] = mapped_column(ForeignKey("dispatches.id"))
+    channel: Mapped[Channel] = mapped_column(words(Channel))
+    account: Mapped[str] = mapped_column(ForeignKey("channel_accounts.name"))
+    lane: Mapped[Lane] = mapped_column(words(Lane))
+    first: Mapped[int] = mapped_column(Integer)
+    last: Mapped[int] = mapped_column(Integer)
+    state: Mapped[str] = mapped_column(String(10), default="waiting")
+    told: Mapped[int] = mapped_column(Integer, default=0)
+    touched_at: Mapped[float] = mapped_column(Float, default=0.0)
+
+    __table_args__ = (
+        UniqueConstraint("dispatch_id", "first", name="one_batch_per_range"),
+        Index("batches_by_state", "dispatch_id", "state", "id"),
+        Index("batches_at_work", "state", "touched_at"),
+    )
+
+
+class Delivery(Table):
+    """One recipient of one dispatch on one channel: the snapshot of the audience, and the ledger.
+
+    `progress` is domain.delivery.Progress; `due_at` and `claimed_until` are seconds since 1970. There is no
+    index on what changes while sending, so that PostgreSQL updates rows in place.
+    """
+
+    __tablename__ = "deliveries"
+
+    dispatch_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    seq: Mapped[int] = mapped_column(Integer, primary_key=True)
+    recipient_id: Mapped[int | None] = mapped_column(BigInteger)
+    address_id: Mapped[int | None] = mapped_column(BigInteger)
+    progress: Mapped[int] = mapped_column(SmallInteger, default=0)
+    attempts: Mapped[int] = mapped_column(SmallInteger, default=0)
+    due_at: Mapped[float] = mapped_column(Float, default=0.0)
+    claimed_until: Mapped[float] = mapped_column(Float, default=0.0)
+    reason: Mapped[str | None] = mapped_column(String(24))
+
+    __table_args__ = (UniqueConstraint("dispatch_id", "address_id", name="one_delivery_per_address"),)
+
+
+class Attempt(Table):
+    """One call to a provider, as it ended. `provider_id` is what the provider called it, sealed: WhatsApp's
+    ids contain the person's number."""
+
+    __tablename__ = "attempts"
+
+    dispatch_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    seq: Mapped[int] = mapped_column(Integer, primary_key=True)
+    number: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    at: Mapped[float] = mapped_column(Float)
+    progress: Mapped[int] = mapped_column(SmallInteger)
+    reason: Mapped[str | None] = mapped_column(String(24))
+    provider_id: Mapped[bytes | None] = mapped_column(Blob)
+
+
+class OutboxMessage(Table):
+    """A message that RabbitMQ has yet to confirm."""
+
+    __tablename__ = "outbox"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    lane: Mapped[Lane] = mapped_column(words(Lane))
+    exchange: Mapped[str] = mapped_column(String(40))
+    routing_key: Mapped[str] = mapped_column(String(120))
+    message_id: Mapped[str] = mapped_column(String(120))
+    body: Mapped[bytes] = mapped_column(Blob)
+    created_at: Mapped[float] = mapped_column(Float)
+
+    __table_args__ = (Index("outbox_by_lane", "lane", "id"),)
+
+
+class InboundMessage(Table):
+    """A text a citizen wrote, sealed until it is understood and erased then. Providers repeat themselves:
+    the account and the keyed fingerprint of the provider's id make it one."""
+
+    __tablename__ = "inbox"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    account: Mapped[str] = mapped_column(String(64))
+    provider_id: Mapped[str] = mapped_column(String(64))
+    received_at: Mapped[datetime] = mapped_column(Moment)
+    sealed: Mapped[bytes | None] = mapped_column(Blob)
+    handled_at: Mapped[datetime | None] = mapped_column(Moment)
+
+    __table_args__ = (UniqueConstraint("account", "provider_id", name="one_row_per_text"),)
+
+
+class AuditEntry(Table):
+    """Who did what. Each row carries the hash of the one before, so that a removed row shows."""
+
+    __tablename__ = "audit"
+
+    number: Mapped[int] = mapped_column(BigId, primary_key=True)
+    at: Mapped[datetime] = mapped_column(Moment)
+    actor: Mapped[str] = mapped_column(String(100))
+    action: Mapped[str] = mapped_column(String(60))
+    subject: Mapped[str] = mapped_column(String(200))
+    details: Mapped[dict[str, Any]] = mapped_column(JSON)
+    previous: Mapped[str] = mapped_column(String(64))
+    hash: Mapped[str] = mapped_column(String(64), unique=True)
+
+
+def of_channel(channel: Channel) -> Select[ChannelAccount]:
+    """The accounts of one channel."""
+    return select(ChannelAccount).where(ChannelAccount.channel == channel).order_by(ChannelAccount.name)

@@ -1,0 +1,110 @@
+"""What a deployment decides, read once at the edge. A missing setting says its name; secrets do not print."""
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Everything a process needs from its environment."""
+
+    model_config = SettingsConfigDict(env_prefix="ALERTING_", frozen=True, populate_by_name=True)
+
+    amqp_url: SecretStr = Field(default=SecretStr(""), validation_alias="AMQP_URL")
+    database_url: SecretStr = Field(default=SecretStr(""), validation_alias="DATABASE_URL")
+    amqp_prefix: str = ""
+    """Put before the name of every exchange and queue, so that several systems may share a broker."""
+
+    key: SecretStr = SecretStr("")
+    """32 random bytes in hexadecimal: seals addresses and keys their fingerprints. Lost key, lost addresses."""
+
+    secrets_file: Path | None = None
+    """JSON: {"<account>": {"token": …, "app_secret": …, "verify_token": …}}. Readable by its owner only."""
+
+    authorities_folder: Path | None = None
+    """A folder of TOML files, one per authority; the five that ship with the system where it is not given."""
+
+    api_host: str = "127.0.0.1"
+    api_port: int = 8000
+    metrics_host: str = Field(default="127.0.0.1", validation_alias="METRICS_HOST")
+    metrics_port: int = Field(default=0, validation_alias="METRICS_PORT")
+    """Where this process shows its /metrics; 0 for nowhere."""
+
+    whatsapp_url: str = Field(default="https://graph.facebook.com", validation_alias="WHATSAPP_URL")
+    whatsapp_api_version: str = Field(default="v26.0", validation_alias="WHATSAPP_API_VERSION")
+    telegram_url: str = Field(default="https://api.telegram.org", validation_alias="TELEGRAM_URL")
+
+    share_of_limit: float = 0.95
+    """How much of a provider's published limit is used. Trials and benchmarks set 1.0."""
+
+    log_format: str = "json"
+
+    @field_validator("key")
+    @classmethod
+    def _key_is_32_bytes(cls, key: SecretStr) -> SecretStr:
+        text = key.get_secret_value()
+        if text and (len(text) != 64 or not all(c in "0123456789abcdefABCDEF" for c in text)):
+            raise ValueError("must be 64 hexadecimal digits; make one with: openssl rand -hex 32")
+        return key
+
+    @property
+    def amqp(self) -> str:
+        return self._required("amqp_url", "AMQP_URL", "amqp://user:password@host:5672/%2F")
+
+    @property
+    def database(self) -> str:
+        return self._required("database_url", "DATABASE_URL", "postgresql+psycopg://user:password@host/alerting")
+
+    @property
+    def key_bytes(self) -> bytes:
+        return bytes.fromhex(self._required("key", "ALERTING_KEY", "64 hexadecimal digits: openssl rand -hex 32"))
+
+    def _required(self, field: str, variable: str, example: str) -> str:
+        secret: SecretStr = getattr(self, field)
+        if not (value := secret.get_secret_value()):
+            raise MissingSetting(f"{variable} is not set: give it as {example}")
+        return value
+
+    @cached_property
+    def secrets(self) -> "Secrets":
+        """The credentials of the channel accounts. Empty where no file is named."""
+        if self.secrets_file is None:
+            return Secrets({})
+        try:
+            return Secrets(json.loads(self.secrets_file.read_text()))
+        except FileNotFoundError:
+            raise MissingSetting(f"ALERTING_SECRETS_FILE names {self.secrets_file}, which does not exist") from None
+        except ValueError as error:
+            raise MissingSetting(f"{self.secrets_file} is not JSON: {error}") from None
+
+
+class Secrets:
+    """Credentials by account and name. Prints nothing of what it holds."""
+
+    def __init__(self, by_account: dict[str, dict[str, Any]]) -> None:
+        self._by_account = by_account
+
+    def get(self, account: str, name: str) -> str:
+        """The secret, or an error that says where it is missing."""
+        try:
+            return str(self._by_account[account][name])
+        except KeyError:
+            raise MissingSetting(
+                f"the secrets file has no {name!r} for account {account}: add it before this account can be used"
+            ) from None
+
+    def find(self, account: str, name: str) -> str | None:
+        """The secret, or None."""
+        value = self._by_account.get(account, {}).get(name)
+        return None if value is None else str(value)
+
+    def __repr__(self) -> str:
+        return f"Secrets({len(self._by_account)} accounts)"
+
+
+class MissingSetting(Exception):
+    """A deployment lacks something this process cannot do without."""

@@ -1,0 +1,164 @@
+"""Every exchange, queue and binding, as data: declared from here, checked from here, drawn from here.
+
+All queues are quorum queues, on one node too. One queue per lane everywhere, and one per wait: RabbitMQ expires
+from the head only, and a lane must never queue behind another.
+"""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from alerting.domain.delivery import Channel
+from alerting.domain.lanes import Lane
+
+ALERTS = "alerts"
+DELIVERIES = "deliveries"
+RECEIPTS = "receipts"
+INBOUND = "inbound"
+WAITS = "waits"
+DEAD = "dead"
+
+WAITS_OF_SECONDS = (1, 5, 30, 120, 600)
+
+DELIVERY_LIMIT = 20
+MOST_MESSAGES = {Lane.FLASH: 1_000_000, Lane.EMERGENCY: 1_000_000, Lane.REPLY: 200_000, Lane.ROUTINE: 200_000}
+"""A full routine queue is refused to its publisher long before it could raise an alarm that stops everybody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    name: str
+    type: str = "topic"
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    exchange: str
+    routing_key: str = ""
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    name: str
+    bindings: tuple[Binding, ...]
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """All there is on the broker, with the prefix of this system before every name."""
+
+    exchanges: tuple[Exchange, ...]
+    queues: tuple[Queue, ...]
+
+
+def fanout_queue(lane: Lane) -> str:
+    return f"fanout.{lane}"
+
+
+def deliver_queue(channel: Channel, lane: Lane) -> str:
+    return f"deliver.{channel}.{lane}"
+
+
+def wait_queue(lane: Lane, seconds: int) -> str:
+    return f"wait.{lane}.{seconds}s"
+
+
+def dead_queue(lane: Lane) -> str:
+    return f"dead.{lane}"
+
+
+RECEIPTS_QUEUE = "receipts"
+INBOUND_QUEUE = "inbound"
+
+
+def alert_key(lane: Lane, category: str, authority: str) -> str:
+    """`<lane>.<category>.<authority>`: what anyone who listens to the exchange alerts binds by."""
+    return f"{lane}.{category.lower()}.{authority}"
+
+
+def delivery_key(channel: Channel, lane: Lane) -> str:
+    return f"{channel}.{lane}"
+
+
+def wait_for(wait: timedelta) -> int:
+    """The shortest wait queue, in seconds, that is not shorter than `wait`; the longest for anything beyond."""
+    return next((s for s in WAITS_OF_SECONDS if s >= wait.total_seconds()), WAITS_OF_SECONDS[-1])
+
+
+def topology(prefix: str = "") -> Topology:
+    """The whole of it."""
+    lanes, channels = tuple(Lane), tuple(Channel)
+    exchanges = (
+        Exchange(ALERTS),
+        Exchange(DELIVERIES),
+        Exchange(RECEIPTS),
+        Exchange(INBOUND),
+        Exchange(WAITS, "headers"),
+        Exchange(DEAD),
+    )
+    queues = (
+        *(_work(fanout_queue(lane), lane, prefix, Binding(ALERTS, f"{lane}.#")) for lane in lanes),
+        *(
+            _work(deliver_queue(channel, lane), lane, prefix, Binding(DELIVERIES, delivery_key(channel, lane)))
+            for channel in channels
+            for lane in lanes
+        ),
+        _work(RECEIPTS_QUEUE, Lane.REPLY, prefix, Binding(RECEIPTS, "#")),
+        _work(INBOUND_QUEUE, Lane.REPLY, prefix, Binding(INBOUND, "#")),
+        *(_wait(lane, seconds, prefix) for lane in lanes for seconds in WAITS_OF_SECONDS),
+        *(_dead(lane) for lane in lanes),
+    )
+    return Topology(
+        tuple(Exchange(prefix + exchange.name, exchange.type) for exchange in exchanges),
+        tuple(_prefixed(queue, prefix) for queue in queues),
+    )
+
+
+def _work(name: str, lane: Lane, prefix: str, binding: Binding) -> Queue:
+    """A queue somebody works on. What cannot be worked on goes to the dead letters of its lane."""
+    return Queue(
+        name,
+        (binding,),
+        {
+            "x-queue-type": "quorum",
+            "x-dead-letter-exchange": prefix + DEAD,
+            # The lane, whatever the message's own key: what nobody routes would stay in its queue for ever.
+            "x-dead-letter-routing-key": str(lane),
+            "x-dead-letter-strategy": "at-least-once",
+            "x-overflow": "reject-publish",
+            "x-delivery-limit": DELIVERY_LIMIT,
+            "x-max-length": MOST_MESSAGES[lane],
+        },
+    )
+
+
+def _wait(lane: Lane, seconds: int, prefix: str) -> Queue:
+    """A queue nobody consumes: after its time a message returns to the work queues, under the key it has."""
+    return Queue(
+        wait_queue(lane, seconds),
+        (Binding(WAITS, "", {"x-match": "all", "lane": str(lane), "wait": seconds}),),
+        {
+            "x-queue-type": "quorum",
+            "x-message-ttl": seconds * 1000,
+            "x-dead-letter-exchange": prefix + DELIVERIES,
+            "x-dead-letter-strategy": "at-least-once",
+            "x-overflow": "reject-publish",
+            "x-max-length": MOST_MESSAGES[lane],
+        },
+    )
+
+
+def _dead(lane: Lane) -> Queue:
+    """What nobody could work on, until an operator looks."""
+    return Queue(
+        dead_queue(lane),
+        (Binding(DEAD, str(lane)),),
+        {"x-queue-type": "quorum"},
+    )
+
+
+def _prefixed(queue: Queue, prefix: str) -> Queue:
+    bindings = tuple(Binding(prefix + b.exchange, b.routing_key, b.arguments) for b in queue.bindings)
+    return Queue(prefix + queue.name, bindings, queue.arguments)

@@ -1,0 +1,109 @@
+"""Events as bytes and back, with a version. What a newer version adds is ignored; what is not ours is refused."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from alerting.domain.delivery import Channel, Progress, Reason
+from alerting.domain.events import AlertIssued, BatchReady, CitizenWrote, Event, ReceiptCame
+from alerting.domain.lanes import Lane
+
+VERSION = 1
+
+
+class Unreadable(Exception):
+    """A message is not one of ours, or of a version we cannot read. It belongs to the dead letters."""
+
+
+def encode(event: Event) -> bytes:
+    """An event as JSON. Times are RFC 3339 in UTC."""
+    fields = {name: _plain(getattr(event, name)) for name in type(event).__dataclass_fields__}
+    return json.dumps({"v": VERSION, "event": type(event).__name__, **fields}, separators=(",", ":")).encode()
+
+
+def decode(body: bytes) -> Event:
+    """The event in a message. Raises Unreadable, saying what was wrong with it."""
+    try:
+        fields = json.loads(body)
+    except ValueError as error:
+        raise Unreadable(f"not JSON: {error}") from None
+    if not isinstance(fields, dict):
+        raise Unreadable(f"a JSON {type(fields).__name__}, not an object")
+    version, name = fields.get("v"), fields.get("event")
+    if not isinstance(version, int) or version < 1:
+        raise Unreadable("no version: not a message of ours")
+    reader = _READERS.get(str(name))
+    if reader is None:
+        raise Unreadable(f"event {str(name)[:40]!r} of version {version} is unknown here")
+    try:
+        return reader(fields)
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise Unreadable(f"{name} of version {version} lacks or spoils a field: {error!r}") from None
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Progress():
+            return value.name
+        case Lane() | Channel() | Reason():
+            return value.value
+        case datetime():
+            return value.astimezone(UTC).isoformat()
+        case _:
+            return value
+
+
+def _when(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text} has no offset")
+    return moment
+
+
+def _alert_issued(f: dict[str, Any]) -> Event:
+    return AlertIssued(
+        alert=str(f["alert"]),
+        dispatch=int(f["dispatch"]),
+        authority=str(f["authority"]),
+        lane=Lane(f["lane"]),
+        category=str(f["category"]),
+        msg_type=str(f["msg_type"]),
+        sent=_when(f["sent"]),
+        expires=_when(f["expires"]),
+    )
+
+
+def _batch_ready(f: dict[str, Any]) -> Event:
+    return BatchReady(
+        batch=int(f["batch"]),
+        dispatch=int(f["dispatch"]),
+        channel=Channel(f["channel"]),
+        account=str(f["account"]),
+        lane=Lane(f["lane"]),
+        first=int(f["first"]),
+        last=int(f["last"]),
+        not_after=_when(f["not_after"]),
+    )
+
+
+def _receipt_came(f: dict[str, Any]) -> Event:
+    return ReceiptCame(
+        dispatch=int(f["dispatch"]),
+        seq=int(f["seq"]),
+        progress=Progress[f["progress"]],
+        reason=None if f["reason"] is None else Reason(f["reason"]),
+        at=_when(f["at"]),
+    )
+
+
+def _citizen_wrote(f: dict[str, Any]) -> Event:
+    return CitizenWrote(inbound=int(f["inbound"]), channel=Channel(f["channel"]))
+
+
+_READERS: dict[str, Callable[[dict[str, Any]], Event]] = {
+    "AlertIssued": _alert_issued,
+    "BatchReady": _batch_ready,
+    "ReceiptCame": _receipt_came,
+    "CitizenWrote": _citizen_wrote,
+}
