@@ -1,0 +1,1 @@
+"""What takes from a queue: fan-out, delivery, receipts, inbound; and the ways to reach a person."""

@@ -1,0 +1,109 @@
+"""The consuming processes: `python -m consumers fanout | deliver | receipts | inbound | reconcile`."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+import typer
+import uvloop
+
+from alerting import authorities, logs
+from alerting.domain.delivery import Channel
+from alerting.domain.lanes import Lane
+from alerting.settings import Settings
+from alerting.topology import INBOUND_QUEUE, RECEIPTS_QUEUE, deliver_queue, fanout_queue
+from consumers import wiring
+from consumers.deliver import Delivery
+from consumers.fanout import FanOut
+from consumers.inbound import Inbound
+from consumers.receipts import Receipts
+from consumers.reconcile import Reconciler
+from consumers.recording import Recorder
+from consumers.worker import Worker
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+
+BATCHES_IN_HAND = {Lane.FLASH: 16, Lane.EMERGENCY: 16, Lane.REPLY: 64, Lane.ROUTINE: 32}
+"""Prefetch by lane. It does no harm here: lanes have queues of their own, and each slot is spent on the highest."""
+
+
+@app.command()
+def fanout() -> None:
+    """Work out who is to be told of each issued alert."""
+
+    async def work(settings: Settings) -> None:
+        worker = Worker(settings, "fanout")
+        fan_out = FanOut(worker.database, authorities.load(settings.authorities_folder))
+        for lane in Lane:
+            worker.takes(fanout_queue(lane), fan_out.take, prefetch=2)
+        await worker.run()
+
+    _run(work)
+
+
+@app.command()
+def deliver(
+    channel: Annotated[Channel, typer.Option(help="Which way to reach people.")],
+    urgent_only: Annotated[bool, typer.Option(help="Take only what is flash or emergency.")] = False,
+) -> None:
+    """Tell people, the most urgent first, never above what the provider allows."""
+
+    async def work(settings: Settings) -> None:
+        worker = Worker(settings, f"deliver-{channel}{'-urgent' if urgent_only else ''}")
+        accounts = await wiring.Accounts.load(worker.database, settings, channel)
+        recorder = Recorder(worker.database, worker.publisher, worker.seal, worker.prefix)
+        delivery = Delivery(worker.database, wiring.adapter(channel), accounts, recorder, worker.seal)
+        for lane in Lane:
+            if lane.is_urgent or not urgent_only:
+                worker.takes(deliver_queue(channel, lane), delivery.take, prefetch=BATCHES_IN_HAND[lane], at_once=4)
+        await worker.run(tidy=delivery.tidy, drain=delivery.drain, beside={"recorder": recorder.run()})
+
+    _run(work)
+
+
+@app.command()
+def receipts() -> None:
+    """Write down what providers say became of each text."""
+
+    async def work(settings: Settings) -> None:
+        worker = Worker(settings, "receipts")
+        taking = Receipts(worker.database)
+        worker.takes(RECEIPTS_QUEUE, taking.take, prefetch=1000, at_once=500)
+        await worker.run(beside={"writing": taking.run()})
+
+    _run(work)
+
+
+@app.command()
+def inbound() -> None:
+    """Understand what citizens write, and answer."""
+
+    async def work(settings: Settings) -> None:
+        worker = Worker(settings, "inbound")
+        reading = Inbound(worker.database, authorities.load(settings.authorities_folder), worker.seal)
+        worker.takes(INBOUND_QUEUE, reading.take, prefetch=32, at_once=4)
+        await worker.run()
+
+    _run(work)
+
+
+@app.command()
+def reconcile() -> None:
+    """Publish again what nobody works on; end what has expired."""
+
+    async def work(settings: Settings) -> None:
+        worker = Worker(settings, "reconcile")
+        await worker.run(beside={"looking": Reconciler(worker.database).run()})
+
+    _run(work)
+
+
+def _run(work: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
+    settings = Settings()
+    logs.configure(settings.log_format)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work(settings))
+
+
+if __name__ == "__main__":
+    app()

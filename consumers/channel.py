@@ -1,0 +1,61 @@
+"""What every way to reach a person promises: send one text, read what comes back, know its limits."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from alerting.domain.delivery import Channel as ChannelName
+from alerting.domain.delivery import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A credential that does not print."""
+
+    value: str = field(repr=False)
+
+    def __str__(self) -> str:
+        return "********"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A channel account of an authority, as the provider knows it: one number, one bot.
+
+    `settings` holds what only this channel understands (phone_number_id, template names…).
+    """
+
+    name: str
+    channel: ChannelName
+    base_url: str
+    token: Secret
+    settings: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """What is said to everybody in a batch: free text, and for channels that demand one a template."""
+
+    body: str
+    template: str | None = None
+    variables: tuple[str, ...] = ()
+    language: str = "it"
+    expires: datetime | None = None
+
+
+class ChannelAdapter(Protocol):
+    """One provider's protocol. One instance serves all accounts of the channel in one process.
+
+    Safe for many sends at once. Raises only `ChannelHalted` and `TextRejected`; whatever concerns one
+    person is an `Outcome`.
+    """
+
+    name: ChannelName
+
+    async def send(self, account: Account, address: str, text: Text, reference: str) -> Outcome:
+        """Hand one text to the provider. `reference` is ours, returned in receipts where the provider can."""
+        ...
+
+    async def close(self) -> None:
+        """Close connections. No send is under way."""
+        ...

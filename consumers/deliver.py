@@ -1,0 +1,245 @@
+"""One batch, from the queue to a verdict for each person. The page to read first.
+
+A message names a batch: people `first` to `last` of an audience, on one account. The batch is handed to the line
+of its account, which claims people in small slices, leases the provider's capacity, tells the most urgent person
+at each slot and reports what became of each. The recorder writes that down and acknowledges the batch.
+"""
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from sqlalchemy import update
+
+from alerting import batching, cap_json, metrics, wire
+from alerting.amqp import Incoming
+from alerting.domain import rendering
+from alerting.domain.delivery import (
+    Accepted,
+    ChannelHalted,
+    Decision,
+    Deferred,
+    Done,
+    Outcome,
+    Progress,
+    Reason,
+    Refused,
+    TextRejected,
+    Uncertain,
+    decide,
+)
+from alerting.domain.events import BatchReady
+from alerting.persistence import Database, ledger, tables
+from alerting.sealing import Seal
+from consumers.channel import Account, ChannelAdapter, Text
+from consumers.line import Errand, Held, Line
+from consumers.pacing import Pacer
+from consumers.recording import Recorder
+from consumers.wiring import Accounts
+
+log = structlog.get_logger()
+
+HALT_LASTS = timedelta(seconds=30)
+"""How long a halted account is left alone before one person's text probes it again."""
+SLOWED_FOR = timedelta(seconds=1)
+TEXTS_KEPT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Saying:
+    """What a dispatch says on one account, and since when."""
+
+    text: Text
+    issued_at: datetime
+    live: bool
+
+
+class Delivery:
+    """Takes batches of one channel and tells their people."""
+
+    def __init__(
+        self,
+        database: Database,
+        adapter: ChannelAdapter,
+        accounts: Accounts,
+        recorder: Recorder,
+        seal: Seal,
+    ) -> None:
+        self._database = database
+        self._adapter = adapter
+        self._accounts = accounts
+        self._recorder = recorder
+        self._seal = seal
+        self._pacer = Pacer(database)
+        self._lines: dict[str, Line] = {}
+        self._sayings: dict[tuple[int, str], Saying] = {}
+
+    # ── a batch ─────────────────────────────────────────────────────────────────────────────────────
+
+    async def take(self, message: Incoming) -> None:
+        """Hand a batch to its account's line. What is not a batch of ours goes to the dead letters."""
+        arrived = time.monotonic()
+        try:
+            batch = wire.decode(message.body)
+        except wire.Unreadable as error:
+            return self._bury(message, "unreadable", str(error))
+        if not isinstance(batch, BatchReady) or batch.channel is not self._adapter.name:
+            return self._bury(message, "misplaced", f"{type(batch).__name__} does not belong in {message.routing_key}")
+        state = await self._state_of(batch)
+        if state is None:
+            return self._bury(message, "orphan", f"batch {batch.batch} is not in the database")
+        if state == "done":  # RabbitMQ gave it to us again
+            return message.ack()
+        if _now() >= batch.not_after:
+            return await self._end(message, batch, Reason.EXPIRED)
+        saying = await self._saying(batch)
+        if saying is None:
+            return self._bury(message, "orphan", f"dispatch {batch.dispatch} says nothing")
+        line = self._line(batch.account)
+        line.take(Held(message, batch, saying.text, saying.issued_at, arrived))
+        return None
+
+    def _bury(self, message: Incoming, why: str, sentence: str) -> None:
+        metrics.DEAD_LETTERS.labels(why).inc()
+        log.error("dead letter", why=why, message=message.message_id, error=sentence)
+        message.reject(requeue=False)
+
+    async def _state_of(self, batch: BatchReady) -> str | None:
+        async with self._database.write() as session:
+            row = await session.get(tables.Batch, batch.batch)
+            if row is None or (row.dispatch_id, row.first, row.last) != (
+                batch.dispatch,
+                batch.first,
+                batch.last,
+            ):
+                return None
+            if row.state != "done":
+                await batching.touch(session, [row.id])
+            return row.state
+
+    async def _end(self, message: Incoming, batch: BatchReady, reason: Reason) -> None:
+        """Nobody of it is told any more."""
+        async with self._database.write() as session:
+            await ledger.withdraw(session, batch.dispatch, batch.first, batch.last, reason)
+            await batching.finish(session, batch)
+        message.ack()
+
+    async def _saying(self, batch: BatchReady) -> Saying | None:
+        """What the dispatch says on this account: read once, rendered once."""
+        key = (batch.dispatch, batch.account)
+        if key not in self._sayings:
+            async with self._database.read() as session:
+                dispatch = await session.get(tables.Dispatch, batch.dispatch)
+                if dispatch is None:
+                    return None
+                alert = await session.get(tables.Alert, dispatch.alert) if dispatch.alert else None
+            account = self._accounts.get(batch.account)
+            if len(self._sayings) >= TEXTS_KEPT:
+                self._sayings.pop(next(iter(self._sayings)))
+            self._sayings[key] = Saying(text_of(dispatch, alert, account), dispatch.issued_at, dispatch.live)
+        return self._sayings[key]
+
+    def _line(self, account: str) -> Line:
+        if account not in self._lines:
+            line = Line(self._accounts.get(account), self._database, self._pacer, self._tell, self._recorder)
+            line.start()
+            self._lines[account] = line
+        return self._lines[account]
+
+    # ── a person ────────────────────────────────────────────────────────────────────────────────────
+
+    async def _tell(self, account: Account, errand: Errand) -> Decision:
+        """One person, one call, one decision. Whatever the provider does, somebody is told or tried again."""
+        held, claimed = errand.held, errand.claimed
+        if claimed.sealed is None:
+            return Done(Progress.WITHDRAWN, Reason.LEFT)
+        if _now() >= held.batch.not_after:
+            return Done(Progress.FAILED, Reason.EXPIRED)
+        lane, channel = str(held.lane), str(held.batch.channel)
+        metrics.ENQUEUED_TO_SENT.labels(lane, channel).observe(time.monotonic() - held.arrived)
+        reference = f"{held.batch.dispatch}.{claimed.seq}.{claimed.attempt}"
+        started = time.perf_counter()
+        try:
+            outcome = await self._adapter.send(account, self._seal.open(claimed.sealed), held.text, reference)
+        except ChannelHalted as halt:
+            outcome = await self._halt(account, halt)
+        except TextRejected as rejected:
+            return self._give_up_on_text(errand, rejected)
+        metrics.PROVIDER_CALLS.labels(channel).observe(time.perf_counter() - started)
+        self._measure(errand, outcome)
+        if isinstance(outcome, Deferred) and outcome.whole_account and outcome.reason is not Reason.CHANNEL_HALTED:
+            await self._slow_down(account, outcome)
+        return decide(outcome, attempts=claimed.attempt, now=_now(), expires=held.batch.not_after)
+
+    async def _halt(self, account: Account, halt: ChannelHalted) -> Deferred:
+        """The provider will not serve this account: tell the operators, leave it alone, probe it later."""
+        metrics.HALTS.labels(str(account.channel)).inc()
+        log.error("channel halted", account=account.name, cause=halt.cause)
+        self._line(account.name).close_for(HALT_LASTS)
+        async with self._database.write() as session:
+            await session.execute(
+                update(tables.ChannelAccount)
+                .where(tables.ChannelAccount.name == account.name, tables.ChannelAccount.halted_at.is_(None))
+                .values(halted_at=_now(), halted_because=halt.cause[:300])
+            )
+        return Deferred(Reason.CHANNEL_HALTED, HALT_LASTS, whole_account=True)
+
+    async def _slow_down(self, account: Account, outcome: Deferred) -> None:
+        wait = outcome.wait or SLOWED_FOR
+        self._line(account.name).close_for(wait)
+        await self._pacer.slow_down(account.name, wait)
+
+    def _give_up_on_text(self, errand: Errand, rejected: TextRejected) -> Decision:
+        """The text is wrong for everybody: no point in asking for each of them."""
+        log.error(
+            "text rejected",
+            account=rejected.account,
+            dispatch=errand.held.batch.dispatch,
+            cause=rejected.cause,
+        )
+        lane, channel = str(errand.held.lane), str(errand.held.batch.channel)
+        metrics.OUTCOMES.labels(lane, channel, "rejected", Reason.TEXT_REJECTED.value).inc()
+        return Done(Progress.FAILED, Reason.TEXT_REJECTED)
+
+    def _measure(self, errand: Errand, outcome: Outcome) -> None:
+        held = errand.held
+        lane, channel = str(held.lane), str(held.batch.channel)
+        match outcome:
+            case Accepted():
+                seconds = (_now() - held.issued_at).total_seconds()
+                metrics.ISSUED_TO_ACCEPTED.labels(lane, channel).observe(seconds)
+                metrics.OUTCOMES.labels(lane, channel, "accepted", "").inc()
+            case Deferred(reason) | Refused(reason) | Uncertain(reason):
+                metrics.OUTCOMES.labels(lane, channel, type(outcome).__name__.lower(), reason.value).inc()
+
+    # ── housekeeping ────────────────────────────────────────────────────────────────────────────────
+
+    async def tidy(self) -> None:
+        """Every few seconds: send fruitless batches to rest, and notice a line that died."""
+        for line in self._lines.values():
+            line.check()
+            for held in line.fruitless():
+                line.drop(held)
+
+    async def drain(self) -> None:
+        """Finish the calls under way, give back everybody else, write it all down."""
+        for line in self._lines.values():
+            await line.drain()
+        await self._recorder.flush()
+        await self._adapter.close()
+
+
+def text_of(dispatch: tables.Dispatch, alert: tables.Alert | None, account: Account) -> Text:
+    """What a dispatch says on an account: an alert fills in the registered template, a reply is free text."""
+    if alert is None:
+        return Text(dispatch.reply_text or "", expires=dispatch.not_after)
+    rendered = rendering.render(cap_json.from_json(alert.document))
+    template = account.settings.get("template")
+    language = account.settings.get("template_language", "it")
+    variables = rendered.variables if template else ()
+    return Text(rendered.body, template, variables, language, dispatch.not_after)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,197 @@
+"""An issued alert → its audience, frozen and numbered → batches. Resumable after a kill, idempotent, in pages."""
+
+import asyncio
+import time
+from typing import Any
+
+import structlog
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from alerting import batching, metrics, wire
+from alerting.amqp import Incoming
+from alerting.domain.authority import Authority
+from alerting.domain.delivery import MAY_HAVE_ARRIVED, Progress, Reason
+from alerting.domain.events import AlertIssued
+from alerting.domain.lanes import PEOPLE_PER_BATCH
+from alerting.issuing import target_of
+from alerting.persistence import Database, ledger, tables
+from alerting.targeting import PEOPLE, Selection, select_recipients
+
+log = structlog.get_logger()
+
+PAGE = 5_000
+"""Recipients of one transaction. The first batches leave after the first page, whatever the size of the town."""
+FIRST_PAGE = 500
+SENDING_LASTS_AT_MOST = 60.0  # seconds that a Cancel waits for calls under way
+
+
+class FanOut:
+    """Works out who is to be told."""
+
+    def __init__(self, database: Database, authorities: dict[str, Authority]) -> None:
+        self._database = database
+        self._authorities = authorities
+
+    async def take(self, message: Incoming) -> None:
+        """One issued alert, to its last batch."""
+        try:
+            event = wire.decode(message.body)
+        except wire.Unreadable as error:
+            metrics.DEAD_LETTERS.labels("unreadable").inc()
+            log.error("dead letter", why="unreadable", message=message.message_id, error=str(error))
+            return message.reject(requeue=False)
+        if not isinstance(event, AlertIssued):
+            metrics.DEAD_LETTERS.labels("misplaced").inc()
+            return message.reject(requeue=False)
+        started = time.monotonic()
+        await self.fan_out(event.dispatch)
+        metrics.FANOUT_SECONDS.labels(str(event.lane)).observe(time.monotonic() - started)
+        message.ack()
+        return None
+
+    async def fan_out(self, dispatch_id: int) -> None:
+        """Continue where the last page was committed. Whoever runs this twice, or by two, changes nothing."""
+        async with self._database.read() as session:
+            dispatch = await session.get(tables.Dispatch, dispatch_id)
+            if dispatch is None or dispatch.alert is None:
+                log.error("an alert to fan out is not in the database", dispatch=dispatch_id)
+                return
+            alert = await session.get_one(tables.Alert, dispatch.alert)
+            accounts = await self._accounts(session, dispatch)
+        if alert.cancels is not None:
+            await self._withdraw(alert.cancels)
+            await self._page_by_page(dispatch_id, accounts, await self._who_may_have_it(alert.cancels))
+            return
+        async with self._database.read() as session:
+            people = await select_recipients(session, target_of(alert), self._authorities[alert.authority])
+        await self._page_by_page(dispatch_id, accounts, people)
+
+    async def _accounts(self, session: AsyncSession, dispatch: tables.Dispatch) -> list[tables.ChannelAccount]:
+        """The accounts of the authority. The wall again: an exercise has accounts of its own."""
+        query = select(tables.ChannelAccount).where(
+            tables.ChannelAccount.authority == dispatch.authority, tables.ChannelAccount.live == dispatch.live
+        )
+        return list((await session.scalars(query.order_by(tables.ChannelAccount.name))).all())
+
+    # ── pages ───────────────────────────────────────────────────────────────────────────────────────
+
+    async def _page_by_page(self, dispatch_id: int, accounts: list[tables.ChannelAccount], people: Selection) -> None:
+        size = FIRST_PAGE
+        while await self._page(dispatch_id, accounts, people, size):
+            size = PAGE
+
+    async def _page(
+        self, dispatch_id: int, accounts: list[tables.ChannelAccount], people: Selection, size: int
+    ) -> bool:
+        """The next page of the audience in one transaction; whether there may be another."""
+        async with self._database.write() as session:
+            dispatch = await batching.hold(session, dispatch_id)
+            if dispatch.audience is not None:  # somebody came to the end before us
+                return False
+            if dispatch.withdrawn_at is not None:
+                dispatch.audience = dispatch.last_seq
+                return False
+            account = accounts[dispatch.fanned_accounts] if dispatch.fanned_accounts < len(accounts) else None
+            if account is None:
+                dispatch.audience = dispatch.last_seq
+                log.info("audience frozen", dispatch=dispatch.id, recipients=dispatch.audience)
+                return False
+            added, up_to = await _freeze(session, dispatch, account.name, people, size)
+            if added:
+                self._cut(session, dispatch, account, added)
+                await session.flush()
+                await batching.release(session, dispatch, account.name)
+            if added < size:
+                dispatch.fanned_accounts, dispatch.fanned_to = dispatch.fanned_accounts + 1, 0
+            else:
+                dispatch.fanned_to = up_to
+            metrics.FANOUT_RECIPIENTS.labels(str(dispatch.lane)).inc(added)
+        return True
+
+    def _cut(
+        self, session: AsyncSession, dispatch: tables.Dispatch, account: tables.ChannelAccount, added: int
+    ) -> None:
+        """Batches of the people just added."""
+        first, end = dispatch.last_seq + 1, dispatch.last_seq + added
+        size = PEOPLE_PER_BATCH[dispatch.lane]
+        session.add_all(
+            tables.Batch(
+                dispatch_id=dispatch.id,
+                channel=account.channel,
+                account=account.name,
+                lane=dispatch.lane,
+                first=start,
+                last=min(start + size - 1, end),
+            )
+            for start in range(first, end + 1, size)
+        )
+        dispatch.last_seq = end
+
+    # ── a Cancel ────────────────────────────────────────────────────────────────────────────────────
+
+    async def _withdraw(self, original: str) -> None:
+        """Whoever still waits for the original is not told; who is being told right now is waited for.
+
+        So the Cancel comes after the original for everybody, and to nobody who never got it.
+        """
+        give_up = time.monotonic() + SENDING_LASTS_AT_MOST
+        while True:
+            async with self._database.write() as session:
+                dispatch = await _dispatch_of(session, original)
+                await ledger.withdraw(session, dispatch.id, 1, dispatch.last_seq, Reason.WITHDRAWN)
+                sending = (await ledger.summary(session, dispatch.id)).get(Progress.SENDING, 0)
+            if not sending or time.monotonic() > give_up:
+                return
+            await asyncio.sleep(0.05)
+
+    async def _who_may_have_it(self, original: str) -> Selection:
+        async with self._database.read() as session:
+            dispatch = await _dispatch_of(session, original)
+        stands = ", ".join(str(progress.value) for progress in sorted(MAY_HAVE_ARRIVED, key=lambda p: p.value))
+        return Selection(
+            "EXISTS (SELECT 1 FROM deliveries o WHERE o.dispatch_id = :original AND o.address_id = a.id"
+            f" AND o.progress IN ({stands}))",
+            {"authority": dispatch.authority, "live": dispatch.live, "original": dispatch.id},
+        )
+
+
+async def _freeze(
+    session: AsyncSession, dispatch: tables.Dispatch, account: str, people: Selection, size: int
+) -> tuple[int, int]:
+    """Number the next recipients of one account into the audience. How many, and the last one's id."""
+    parameters: dict[str, Any] = {
+        **people.parameters,
+        "dispatch": dispatch.id,
+        "base": dispatch.last_seq,
+        "account": account,
+        "after": dispatch.fanned_to,
+        "size": size,
+    }
+    chosen = PEOPLE.format(condition=people.condition)
+    await session.execute(
+        text(
+            f"""INSERT INTO deliveries (dispatch_id, seq, recipient_id, address_id, progress, attempts, due_at,
+                                        claimed_until)
+                SELECT :dispatch, :base + row_number() OVER (ORDER BY q.recipient), q.recipient, q.address,
+                       0, 0, 0, 0
+                  FROM (SELECT r.id AS recipient, a.id AS address {chosen}
+                           AND a.account = :account AND r.id > :after
+                         ORDER BY r.id LIMIT :size) q"""
+        ),
+        parameters,
+    )
+    row = (
+        await session.execute(
+            text(
+                "SELECT count(*), coalesce(max(recipient_id), 0) FROM deliveries"
+                " WHERE dispatch_id = :dispatch AND seq > :base"
+            ),
+            {"dispatch": dispatch.id, "base": dispatch.last_seq},
+        )
+    ).one()
+    return int(row[0]), int(row[1])
+
+
+async def _dispatch_of(session: AsyncSession, alert: str) -> tables.Dispatch:
+    return (await session.scalars(select(tables.Dispatch).where(tables.Dispatch.alert == alert))).one()

@@ -1,0 +1,173 @@
+"""What a citizen wrote, understood and answered, in the reply lane."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any, assert_never
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from alerting import batching, metrics, subscribing, wire
+from alerting.amqp import Incoming
+from alerting.domain import keywords
+from alerting.domain.authority import Authority, ChannelAccess
+from alerting.domain.events import CitizenWrote
+from alerting.domain.lanes import Lane
+from alerting.domain.recipients import NOWHERE, Place, Precision
+from alerting.persistence import Database, tables
+from alerting.sealing import Seal
+from alerting.subscribing import Subscriber
+from geo.shapes import Point
+
+log = structlog.get_logger()
+
+ANSWER_WITHIN = timedelta(hours=23)
+"""WhatsApp takes free text for 24 hours after the person's own; a later answer would be refused."""
+
+
+class Inbound:
+    """Reads the inbox, one text at a time."""
+
+    def __init__(self, database: Database, authorities: dict[str, Authority], seal: Seal) -> None:
+        self._database = database
+        self._seal = seal
+        self._accounts = {
+            access.name: (authority, access) for authority in authorities.values() for access in authority.channels
+        }
+
+    async def take(self, message: Incoming) -> None:
+        """One text: what it asks for and the answer to it in one transaction."""
+        try:
+            event = wire.decode(message.body)
+        except wire.Unreadable as error:
+            metrics.DEAD_LETTERS.labels("unreadable").inc()
+            log.error("dead letter", why="unreadable", message=message.message_id, error=str(error))
+            return message.reject(requeue=False)
+        if not isinstance(event, CitizenWrote):
+            metrics.DEAD_LETTERS.labels("misplaced").inc()
+            return message.reject(requeue=False)
+        async with self._database.write() as session:
+            row = await session.get(tables.InboundMessage, event.inbound, with_for_update=True)
+            if row is not None and row.handled_at is None:
+                await self._handle(session, row)
+        message.ack()
+        return None
+
+    async def _handle(self, session: AsyncSession, row: tables.InboundMessage) -> None:
+        now = datetime.now(UTC)
+        said: dict[str, Any] = json.loads(self._seal.open(row.sealed)) if row.sealed else {}
+        row.handled_at, row.sealed = now, None  # understood: the words are not kept
+        known = self._accounts.get(row.account)
+        if known is None or not said:
+            log.warning("a text for an account no authority has", account=row.account)
+            return
+        authority, access = known
+        who = Subscriber(authority, access, said["sender"])
+        understood, answer = await self._act(session, who, said, now)
+        metrics.INBOUND.labels(str(access.channel), understood).inc()
+        if answer:
+            await reply(session, who, answer, self._seal, now)
+
+    async def _act(
+        self, session: AsyncSession, who: Subscriber, said: dict[str, Any], now: datetime
+    ) -> tuple[str, str]:
+        """What was understood, and the words to answer with; none for somebody who shut the door."""
+        texts = who.authority.texts
+        if said["kind"] == "blocked":
+            await subscribing.leave(session, who, self._seal, keyword="(bot bloccato)", now=now)
+            return "blocked", ""
+        if said["kind"] == "location" and said.get("point"):
+            point = Point(said["point"]["lat"], said["point"]["lon"])
+            return "location", await self._place(session, who, Place(Precision.ADDRESS, point=point))
+        words = said["text"] or ""
+        if not words.strip():
+            return "attachment", texts.attachment
+        meaning = keywords.understand(words, who.authority.keywords)
+        return type(meaning).__name__.lower(), await self._answer(session, who, meaning, words, now)
+
+    async def _answer(
+        self, session: AsyncSession, who: Subscriber, meaning: keywords.Meaning, words: str, now: datetime
+    ) -> str:
+        texts = who.authority.texts
+        match meaning:
+            case keywords.Join(name):
+                # Only the keyword is kept as proof: people attach their names to it. Some name their frazione.
+                _, is_new = await subscribing.join(
+                    session,
+                    who,
+                    self._seal,
+                    keyword=who.authority.keywords.join,
+                    now=now,
+                    place=_frazione(who.authority, name) or NOWHERE,
+                )
+                return texts.welcome if is_new else texts.already_subscribed
+            case keywords.Leave():
+                was_in = await subscribing.leave(
+                    session, who, self._seal, keyword=who.authority.keywords.leave, now=now
+                )
+                return texts.goodbye if was_in else texts.not_subscribed
+            case keywords.Place(name):
+                place = _frazione(who.authority, name)
+                return await self._place(session, who, place) if place else texts.place_unknown
+            case keywords.AskJoin():
+                return texts.ask_join
+            case keywords.AskLeave():
+                return texts.ask_leave
+            case keywords.Help():
+                return texts.help
+            case keywords.NotForUs():
+                return texts.not_read
+            case _:
+                assert_never(meaning)
+
+    async def _place(self, session: AsyncSession, who: Subscriber, place: Place) -> str:
+        texts, territory = who.authority.texts, who.authority.territory
+        address = await subscribing.find(session, who, self._seal)
+        if address is None:
+            return texts.ask_join
+        named = subscribing.areas_of(place, who.authority)
+        if not named:
+            return texts.place_unknown
+        recipient = await session.get_one(tables.Recipient, address.recipient_id)
+        if named == {territory.comune.code}:
+            place = Place(Precision.COMUNE, (territory.comune.code,), place.point)
+        await subscribing.settle(session, recipient, place, who.authority)
+        nearest = [area for area in territory.areas if area.code in named][-1]
+        return texts.place_kept_as(nearest)
+
+
+def _frazione(authority: Authority, name: str | None) -> Place | None:
+    """The place somebody named, if it is exactly one of the authority's."""
+    areas = authority.territory.gazetteer.named(name) if name else ()
+    return Place(Precision.FRAZIONE, (areas[0].code,)) if len(areas) == 1 else None
+
+
+async def reply(session: AsyncSession, who: Subscriber, words: str, seal: Seal, now: datetime) -> None:
+    """Promise an answer to one person: a dispatch with an audience of one, in its own lane."""
+    dispatch = tables.Dispatch(
+        authority=who.authority.code,
+        lane=Lane.REPLY,
+        issued_at=now,
+        not_after=now + ANSWER_WITHIN,
+        audience=1,
+        last_seq=1,
+        reply_text=words,
+        reply_to=seal.seal(who.address),
+    )
+    session.add(dispatch)
+    await session.flush()
+    session.add(tables.Delivery(dispatch_id=dispatch.id, seq=1))
+    session.add(_batch_of_one(dispatch, who.access))
+    await session.flush()
+    await batching.release(session, dispatch, who.access.name)
+
+
+def _batch_of_one(dispatch: tables.Dispatch, access: ChannelAccess) -> tables.Batch:
+    return tables.Batch(
+        dispatch_id=dispatch.id,
+        channel=access.channel,
+        account=access.name,
+        lane=dispatch.lane,
+        first=1,
+        last=1,
+    )

@@ -1,0 +1,326 @@
+"""The whole system on one machine: every process of the Procfile, and simulated providers to speak to."""
+
+import ctypes
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from alerting import authorities
+from alerting.domain.authority import Authority
+from alerting.domain.delivery import Channel
+from alerting.domain.rendering import TEMPLATE
+
+ROOT = Path(__file__).parents[2]
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+READY_WITHIN = 30.0  # seconds
+STOPS_WITHIN = 15.0
+
+SIMULATORS = {
+    "simulator-whatsapp": "python -m consumers.simulators whatsapp",
+    "simulator-telegram": "python -m consumers.simulators telegram",
+}
+
+
+class NotReady(Exception):
+    """A process did not come up; the message has the end of its log."""
+
+
+@dataclass
+class Process:
+    """One running process of the stack."""
+
+    name: str
+    popen: subprocess.Popen[bytes]
+    log: Path
+    metrics_port: int
+
+
+@dataclass
+class Stack:
+    """Processes started as in service, on a broker and a database that are given.
+
+    `where` holds logs, keys and secrets. `copies` says how many of a process run, one where it says nothing.
+    `whatsapp` and `telegram` are the simulators' own settings, beyond the accounts.
+    """
+
+    where: Path
+    amqp: str
+    database: str
+    prefix: str = ""
+    share_of_limit: float = 1.0
+    copies: dict[str, int] = field(default_factory=dict)
+    whatsapp: dict[str, object] = field(default_factory=dict)
+    telegram: dict[str, object] = field(default_factory=dict)
+    api_port: int = 0
+    running: dict[str, Process] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.where.mkdir(parents=True, exist_ok=True)
+        self.api_port = self.api_port or free_port()
+        self.whatsapp_port, self.telegram_port = free_port(), free_port()
+        self.authorities = authorities.load()
+        self._credentials = credentials(self.where / "secrets.json", self.authorities)
+        self._key = _key(self.where / "key")
+
+    @property
+    def api(self) -> str:
+        return f"http://127.0.0.1:{self.api_port}"
+
+    @property
+    def whatsapp_url(self) -> str:
+        return f"http://127.0.0.1:{self.whatsapp_port}"
+
+    @property
+    def telegram_url(self) -> str:
+        return f"http://127.0.0.1:{self.telegram_port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What every process is told."""
+        return os.environ | {
+            "AMQP_URL": self.amqp,
+            "DATABASE_URL": self.database,
+            "ALERTING_AMQP_PREFIX": self.prefix,
+            "ALERTING_KEY": self._key,
+            "ALERTING_SECRETS_FILE": str(self.where / "secrets.json"),
+            "ALERTING_API_PORT": str(self.api_port),
+            "ALERTING_SHARE_OF_LIMIT": str(self.share_of_limit),
+            "WHATSAPP_URL": self.whatsapp_url,
+            "TELEGRAM_URL": self.telegram_url,
+            "PYTHONPATH": str(ROOT),
+        }
+
+    # ── before ──────────────────────────────────────────────────────────────────────────────────────
+
+    def prepare(self) -> None:
+        """Bring the database to the newest schema, with the authorities in it."""
+        self._command("migrate")
+
+    def token(self, name: str, role: str, authority: str | None = None) -> str:
+        """A token for the API."""
+        only = ["--authority", authority] if authority else []
+        return self._command("token", "--name", name, "--role", role, *only).strip()
+
+    def _command(self, *words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "alerting", *words],
+            env=self.environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise NotReady(f"`python -m alerting {words[0]}` failed:\n{done.stderr[-2000:]}")
+        return done.stdout
+
+    # ── processes ───────────────────────────────────────────────────────────────────────────────────
+
+    def start_simulators(self) -> None:
+        """The providers, with the accounts of the authorities."""
+        for name, settings, port in (
+            ("simulator-whatsapp", self._whatsapp_settings(), self.whatsapp_port),
+            ("simulator-telegram", self._telegram_settings(), self.telegram_port),
+        ):
+            file = self.where / f"{name}.json"
+            file.write_text(json.dumps(settings))
+            self._start(name, f"{SIMULATORS[name]} --port {port} --config {file}")
+        self.wait_ready("simulator-whatsapp", "simulator-telegram")
+
+    def start(self, *names: str) -> None:
+        """Start these processes of the Procfile, or all, and wait until they work."""
+        commands = procfile()
+        started = []
+        for name in names or commands:
+            for number in range(1, self.copies.get(name, 1) + 1):
+                copy = name if number == 1 else f"{name}.{number}"
+                if copy not in self.running:
+                    self._start(copy, commands[name])
+                    started.append(copy)
+        self.wait_ready(*started)
+
+    def restart(self, name: str) -> None:
+        """Start a process again that was stopped or killed."""
+        self.running.pop(name)
+        self._start(name, procfile()[name.partition(".")[0]])
+        self.wait_ready(name)
+
+    def _start(self, name: str, command: str) -> None:
+        words = command.split()
+        words[0] = sys.executable
+        log, metrics_port = self.where / f"{name}.log", free_port()
+        with log.open("ab") as output:
+            popen = subprocess.Popen(
+                words,
+                env=self.environment | {"METRICS_PORT": str(metrics_port)},
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+        self.running[name] = Process(name, popen, log, metrics_port)
+
+    def wait_ready(self, *names: str) -> None:
+        """Return when these answer and have their connections. Raises NotReady with the end of a log."""
+        give_up = time.monotonic() + READY_WITHIN
+        for name in names:
+            process = self.running[name]
+            while not self._is_ready(process):
+                if process.popen.poll() is not None or time.monotonic() > give_up:
+                    raise NotReady(f"{name} did not come up:\n{process.log.read_text()[-3000:]}")
+                time.sleep(0.05)
+
+    def _is_ready(self, process: Process) -> bool:
+        match process.name:
+            case "api":
+                return b'"ok"' in fetch(f"{self.api}/v1/status")
+            case "simulator-whatsapp":
+                return bool(fetch(f"{self.whatsapp_url}/__sim/received"))
+            case "simulator-telegram":
+                return bool(fetch(f"{self.telegram_url}/__sim/received"))
+            case _:
+                links = [
+                    line
+                    for line in fetch(f"http://127.0.0.1:{process.metrics_port}/metrics").splitlines()
+                    if line.startswith(b"alerting_amqp_up{")
+                ]
+                return bool(links) and all(line.endswith(b" 1.0") for line in links)
+
+    def kill(self, name: str) -> None:
+        """kill -9, as a power cut would."""
+        self.running[name].popen.kill()
+        self.running[name].popen.wait()
+
+    def stop(self) -> None:
+        """SIGTERM to all, as in service; SIGKILL to who does not end in time."""
+        for process in self.running.values():
+            if process.popen.poll() is None:
+                process.popen.send_signal(signal.SIGTERM)
+        give_up = time.monotonic() + STOPS_WITHIN
+        for process in self.running.values():
+            try:
+                process.popen.wait(max(0.1, give_up - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.popen.kill()
+                process.popen.wait()
+        self.running.clear()
+
+    # ── what the simulators are told ────────────────────────────────────────────────────────────────
+
+    def _whatsapp_settings(self) -> dict[str, object]:
+        accounts, templates = {}, []
+        for authority in self.authorities.values():
+            for access in authority.channels:
+                if access.channel is Channel.WHATSAPP:
+                    accounts[access.settings["phone_number_id"]] = {
+                        "token": self._credentials[access.name]["token"],
+                        "display_phone_number": access.identity.removeprefix("+"),
+                    }
+                    templates.append((access.settings["template"], access.settings["template_language"]))
+        body = TEMPLATE.format(*("{{" + str(number) + "}}" for number in range(1, 6)))
+        return {
+            "accounts": accounts,
+            "templates": [
+                {"name": name, "language": language, "variables": 5, "body": body}
+                for name, language in dict.fromkeys(templates)
+            ],
+            "app_secret": next(iter(self._credentials.values()))["app_secret"],
+            "webhook_url": f"{self.api}/v1/webhooks/whatsapp",
+            **self.whatsapp,
+        }
+
+    def _telegram_settings(self) -> dict[str, object]:
+        bots: dict[str, object] = {}
+        channels: dict[str, object] = {}
+        for number, authority in enumerate(self.authorities.values(), start=1):
+            for access in authority.channels:
+                if access.channel is Channel.TELEGRAM:
+                    token = self._credentials[access.name]["token"]
+                    bots[token.partition(":")[0]] = {
+                        "token": token,
+                        "webhook_url": f"{self.api}/v1/webhooks/telegram/{access.name}",
+                        "webhook_secret": self._credentials[access.name]["webhook_secret"],
+                    }
+                    channels[access.settings["chat_id"]] = {
+                        "id": -1001000000000 - number,
+                        "subscribers": [5001, 5002],
+                    }
+        return {"accounts": bots, "channels": channels, **self.telegram}
+
+
+# ── pieces ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def procfile() -> dict[str, str]:
+    """The commands of the Procfile by name."""
+    lines = (ROOT / "Procfile").read_text().splitlines()
+    return {name.strip(): command.strip() for name, _, command in (line.partition(":") for line in lines if line)}
+
+
+def credentials(file: Path, all_authorities: dict[str, Authority]) -> dict[str, dict[str, str]]:
+    """Made-up credentials for every account, kept in `file` for the next time."""
+    if file.exists():
+        known: dict[str, dict[str, str]] = json.loads(file.read_text())
+        return known
+    app_secret, verify_token = secrets.token_hex(16), secrets.token_hex(8)
+    made = {
+        access.name: {
+            "token": f"{700000000 + number}:{secrets.token_hex(16)}",
+            "app_secret": app_secret,
+            "verify_token": verify_token,
+            "webhook_secret": secrets.token_hex(16),
+        }
+        for number, access in enumerate(a for authority in all_authorities.values() for a in authority.channels)
+    }
+    file.touch(mode=0o600)
+    file.write_text(json.dumps(made, indent=2))
+    return made
+
+
+def _key(file: Path) -> str:
+    if not file.exists():
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_hex(32))
+    return file.read_text()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def fetch(url: str) -> bytes:
+    """What an address of ours answers; nothing where nobody answers yet."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            body: bytes = answer.read()
+            return body
+    except (urllib.error.URLError, OSError):
+        return b""
+
+
+@contextmanager
+def running(stack: Stack) -> Iterator[Stack]:
+    """The stack, stopped at the end whatever happens."""
+    try:
+        yield stack
+    finally:
+        stack.stop()
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

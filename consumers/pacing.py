@@ -1,0 +1,149 @@
+"""The provider's capacity, leased in small slices, urgent lanes first, shared by all processes.
+
+One row per account holds when its next free slot is. A lease moves that on by a slice in a single statement, so
+nobody checks first and acts later. The database's clock is the only one; a slot is turned into this process's
+monotonic clock late by one round trip at most, and never early.
+"""
+
+import time
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from functools import cache
+
+from sqlalchemy import TextClause, text
+
+from alerting import metrics
+from alerting.domain.lanes import Lane
+from alerting.persistence import Database
+
+SLICE = 0.06  # seconds of the account's rate that one lease takes
+MOST_SLOTS = 256
+HORIZON = 0.1  # seconds ahead that the less urgent lanes may lease
+HOLD = 0.2  # seconds a lane with unmet demand keeps the lower ones out after its lease
+LOWERED_TO = 0.8
+RECOVERS_BY, RECOVERS_EVERY = 1.05, 30.0  # as much, each so many seconds
+
+HOLDS: dict[Lane, str] = {lane: f"wanted_by_{lane}" for lane in Lane if lane is not Lane.ROUTINE}
+"""The column by which a lane keeps those below it out. Nothing is below routine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Slots of this process's monotonic clock, in order: at each, one person may be told. `rate` is a second's."""
+
+    slots: tuple[float, ...]
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """Others go first. `wait` says when to ask again, in seconds."""
+
+    wait: float
+
+
+LEASE = """
+UPDATE provider_rates
+   SET tat = {start} + :n / rate{hold},
+       rate = CASE WHEN {recovers} THEN {least}(rate * {by}, full_rate) ELSE rate END,
+       lowered_at = CASE WHEN {recovers} THEN c.now ELSE lowered_at END
+  FROM (SELECT {now} AS now) AS c
+ WHERE account = :account AND {admitted}
+RETURNING tat - :n / rate AS start, rate, {returned} AS now
+"""
+
+WAIT = """
+SELECT {greatest}(tat - c.now - :horizon, 0.005{held}) AS wait
+  FROM provider_rates, (SELECT {now} AS now) AS c
+ WHERE account = :account
+"""
+
+THROTTLED = """
+UPDATE provider_rates
+   SET rate = CASE WHEN c.now - lowered_at > 1.0 THEN rate * {to} ELSE rate END,
+       lowered_at = c.now,
+       tat = {greatest}(tat, c.now + :wait)
+  FROM (SELECT {now} AS now) AS c
+ WHERE account = :account
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What the two databases call the same things. SQLite returns columns of the changed table only."""
+
+    now: str
+    returned: str
+    greatest: str
+    least: str
+
+
+PRESENT = "(julianday('now') - 2440587.5) * 86400.0"  # the same throughout one statement
+POSTGRESQL = Words("CAST(extract(epoch FROM clock_timestamp()) AS float8)", "c.now", "greatest", "least")
+SQLITE = Words(PRESENT, PRESENT, "max", "min")
+
+
+@cache
+def _lease_statement(lane: Lane, words: Words) -> tuple[TextClause, TextClause]:
+    """How one lane leases, and how it learns when to ask again."""
+    start = f"{words.greatest}(tat, c.now)"
+    hold = ""
+    if lane in HOLDS:
+        kept = HOLDS[lane]
+        hold = f",\n       {kept} = CASE WHEN :want > :n THEN {start} + :n / rate + :hold ELSE {kept} END"
+    admitted = [f"{HOLDS[above]} <= c.now" for above in lane.above]
+    if not lane.is_urgent:
+        admitted.append("tat - c.now < :horizon")
+    lease = LEASE.format(
+        start=start,
+        hold=hold,
+        recovers=f"(rate < full_rate AND c.now - lowered_at > {RECOVERS_EVERY})",
+        by=RECOVERS_BY,
+        admitted=" AND ".join(admitted) or "1 = 1",
+        **asdict(words),
+    )
+    held = "".join(f", {HOLDS[above]} - c.now" for above in lane.above)
+    return text(lease), text(WAIT.format(held=held, **asdict(words)))
+
+
+class Pacer:
+    """Leases for any account. Safe for many askers in many processes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._words = SQLITE if database.is_sqlite else POSTGRESQL
+
+    async def lease(self, account: str, lane: Lane, *, slots: int, want: int) -> Lease | Denied:
+        """`slots` slots for a lane that has `want` people waiting. Raises KeyError for an unknown account."""
+        lease, ask = _lease_statement(lane, self._words)
+        parameters: dict[str, object] = {"account": account, "n": float(slots)}
+        if lane in HOLDS:
+            parameters |= {"want": float(want), "hold": HOLD}
+        if not lane.is_urgent:
+            parameters["horizon"] = HORIZON
+        async with self._database.write() as session:
+            if not self._database.is_sqlite:
+                # A lease lost in a crash costs a slice of capacity, not a person: no need to wait for the disk.
+                await session.execute(text("SET LOCAL synchronous_commit = off"))
+            row = (await session.execute(lease, parameters)).one_or_none()
+            if row is None:
+                wait = await session.scalar(ask, {"account": account, "horizon": HORIZON})
+        here = time.monotonic()
+        metrics.LEASES.labels(str(lane), "denied" if row is None else "granted").inc()
+        if row is not None:
+            first = here + (row.start - row.now)
+            return Lease(tuple(first + number / row.rate for number in range(slots)), row.rate)
+        if wait is None:
+            raise KeyError(f"account {account} has no rate: is its authority enrolled?")
+        return Denied(float(wait))
+
+    async def slow_down(self, account: str, wait: timedelta) -> None:
+        """The provider said: too fast. Everybody waits, and goes on at four fifths of the rate, which recovers."""
+        statement = text(THROTTLED.format(to=LOWERED_TO, **asdict(self._words)))
+        async with self._database.write() as session:
+            await session.execute(statement, {"account": account, "wait": wait.total_seconds()})
+
+
+def slots_of(rate: float) -> int:
+    """How many slots a lease takes: 60 ms of the rate, 256 at most."""
+    return max(1, min(MOST_SLOTS, round(rate * SLICE)))

@@ -1,0 +1,168 @@
+"""What became of each person, written in bulk; and the end of each batch: done, or resting with what is left of it.
+
+A batch is acknowledged after the recording commits, never before: whatever dies in between is given again by
+RabbitMQ and recognised in the ledger.
+"""
+
+import asyncio
+import time
+from collections import defaultdict
+from datetime import timedelta
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from alerting import batching, metrics, wire
+from alerting.amqp import BrokerAway, Outgoing, Publisher, Unroutable
+from alerting.domain.delivery import Decision, Done, TryAgain
+from alerting.domain.events import BatchReady
+from alerting.persistence import Database, ledger
+from alerting.sealing import Seal
+from alerting.topology import WAITS, delivery_key, wait_for
+from consumers.line import Errand, Held
+
+log = structlog.get_logger()
+
+FLUSH_EVERY = 0.03  # seconds
+MOST_ROWS = 1000
+PAUSE_AFTER_TROUBLE = 0.5
+
+
+class Recorder:
+    """Collects what lines report and writes it, a group a transaction."""
+
+    def __init__(self, database: Database, publisher: Publisher, seal: Seal, prefix: str) -> None:
+        self._database = database
+        self._publisher = publisher
+        self._seal = seal
+        self._prefix = prefix
+        self._results: list[tuple[Errand, ledger.Recorded]] = []
+        self._given_back: list[Errand] = []
+        self._spent: dict[Held, None] = {}
+        self._something = asyncio.Event()
+
+    # ── what lines report ───────────────────────────────────────────────────────────────────────────
+
+    def record(self, errand: Errand, decision: Decision) -> None:
+        self._results.append((errand, self._row(errand, decision)))
+        self._something.set()
+
+    def give_back(self, errand: Errand) -> None:
+        self._given_back.append(errand)
+        self._something.set()
+
+    def spent(self, held: Held) -> None:
+        self._spent[held] = None
+        self._something.set()
+
+    # ── writing ─────────────────────────────────────────────────────────────────────────────────────
+
+    async def run(self) -> None:
+        """Writes until cancelled. A database that is away loses nothing: the group is written again."""
+        while True:
+            await self._something.wait()
+            await asyncio.sleep(FLUSH_EVERY)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write all that was reported so far, however long the database is away."""
+        while self._results or self._given_back or self._spent:
+            self._something.clear()
+            try:
+                await self._write_some()
+            except (SQLAlchemyError, OSError) as error:
+                log.warning("recording paused", rows=len(self._results), error=type(error).__name__)
+                await asyncio.sleep(PAUSE_AFTER_TROUBLE)
+
+    async def _write_some(self) -> None:
+        results, given_back = self._results[:MOST_ROWS], self._given_back[:]
+        errands = [errand for errand, _ in results] + given_back
+        recorded = _count(errands)
+        ended = [h for h in {**dict.fromkeys(e.held for e in errands), **self._spent} if _ends(h, recorded)]
+        async with self._database.write() as session:
+            await ledger.record(session, [row for _, row in results])
+            for dispatch, seqs in _by_dispatch(given_back).items():
+                await ledger.give_back(session, dispatch, seqs)
+            waits = {held: await _settle(session, held.batch) for held in ended}
+        del self._results[: len(results)]
+        del self._given_back[: len(given_back)]
+        for held, people in recorded.items():
+            held.unrecorded -= people
+            metrics.IN_FLIGHT.labels(str(held.lane), str(held.batch.channel)).dec(people)
+        for held, wait in waits.items():
+            self._spent.pop(held, None)
+            await self._let_go(held, wait)
+        for held in [held for held in self._spent if not held.is_spent]:
+            del self._spent[held]  # it will be reported by its last errand
+
+    async def _let_go(self, held: Held, wait: timedelta | None) -> None:
+        """Acknowledge; what rests is put into its lane's wait queue first, so that it is never nowhere."""
+        if wait is not None:
+            try:
+                await self._publisher.publish(resting(held.batch, wait, self._prefix))
+            except (BrokerAway, Unroutable) as error:
+                # Not acknowledged: RabbitMQ gives it to somebody when it is back. The reconciler sees to the rest.
+                log.warning("a batch could not be put to rest", batch=held.batch.batch, error=str(error))
+                held.message.reject(requeue=True)
+                return
+        held.message.ack()
+
+    def _row(self, errand: Errand, decision: Decision) -> ledger.Recorded:
+        now, claimed, dispatch = time.time(), errand.claimed, errand.held.batch.dispatch
+        match decision:
+            case Done(progress, reason, provider_id):
+                sealed = self._seal.seal(provider_id) if provider_id else None
+                return ledger.Recorded(dispatch, claimed.seq, claimed.attempt, progress, reason, sealed, now)
+            case TryAgain(wait, reason, progress):
+                due = now + wait.total_seconds()
+                return ledger.Recorded(dispatch, claimed.seq, claimed.attempt, progress, reason, None, now, due)
+
+
+def resting(batch: BatchReady, wait: timedelta, prefix: str) -> Outgoing:
+    """The message that brings a batch back after a while, in its own lane."""
+    lane, key = str(batch.lane), delivery_key(batch.channel, batch.lane)
+    headers = {"lane": lane, "wait": wait_for(wait)}
+    return Outgoing(prefix + WAITS, key, f"batch:{batch.batch}:rests", wire.encode(batch), headers)
+
+
+async def _settle(session: AsyncSession, batch: BatchReady) -> timedelta | None:
+    """Mark a batch that came to its end here. How long what is left of it rests; None when nothing is."""
+    left = await ledger.left_of(session, batch.dispatch, batch.first, batch.last)
+    if left.unfinished == 0:
+        await batching.finish(session, batch)
+        return None
+    if await _is_over(session, batch):
+        await batching.finish(session, batch)
+        return None
+    await batching.rest(session, batch)
+    return timedelta(seconds=max(0.0, (left.next_due or 0.0) - time.time()))
+
+
+async def _is_over(session: AsyncSession, batch: BatchReady) -> bool:
+    """Withdrawn: whoever still waits is closed, and nobody is left."""
+    dispatch = await batching.hold(session, batch.dispatch)
+    if dispatch.withdrawn_at is None:
+        return False
+    await ledger.withdraw(session, batch.dispatch, batch.first, batch.last)
+    left = await ledger.left_of(session, batch.dispatch, batch.first, batch.last)
+    return left.unfinished == 0
+
+
+def _count(errands: list[Errand]) -> dict[Held, int]:
+    counts: dict[Held, int] = defaultdict(int)
+    for errand in errands:
+        counts[errand.held] += 1
+    return counts
+
+
+def _ends(held: Held, recorded: dict[Held, int]) -> bool:
+    """Whether a batch comes to its end with this group."""
+    return held.exhausted and held.unrecorded == recorded.get(held, 0)
+
+
+def _by_dispatch(errands: list[Errand]) -> dict[int, list[int]]:
+    by_dispatch: dict[int, list[int]] = defaultdict(list)
+    for errand in errands:
+        by_dispatch[errand.held.batch.dispatch].append(errand.claimed.seq)
+    return by_dispatch

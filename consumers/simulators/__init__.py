@@ -1,0 +1,1 @@
+"""Providers that are not there: their published protocol on a real socket, their limits, their bad days."""

@@ -1,0 +1,66 @@
+"""Starts one provider that is not there: `python -m consumers.simulators whatsapp --port 9101`."""
+
+import asyncio
+import json
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import uvloop
+
+from consumers.simulators import telegram, whatsapp
+from consumers.simulators.serving import Served
+
+app = typer.Typer(help="Simulated providers on real sockets.", no_args_is_help=True, add_completion=False)
+
+Host = Annotated[str, typer.Option(help="Where to listen.")]
+ConfigFile = Annotated[Path | None, typer.Option(help="A JSON file with what POST /__sim/config takes.", exists=True)]
+
+
+@app.command("whatsapp")
+def run_whatsapp(
+    port: int = 9101,
+    host: Host = "127.0.0.1",
+    config: ConfigFile = None,
+    webhook: Annotated[str | None, typer.Option(help="Where to post statuses and inbound texts.")] = None,
+) -> None:
+    """Meta's Cloud API."""
+    changes = _read(config)
+    if webhook is not None:
+        changes["webhook_url"] = webhook
+    _run(lambda: whatsapp.start(changes, host=host, port=port))
+
+
+@app.command("telegram")
+def run_telegram(port: int = 9102, host: Host = "127.0.0.1", config: ConfigFile = None) -> None:
+    """Telegram's Bot API. A bot's webhook is set by setWebhook, or in the file."""
+    _run(lambda: telegram.start(_read(config), host=host, port=port))
+
+
+def _read(config: Path | None) -> dict[str, Any]:
+    found = json.loads(config.read_text("utf-8")) if config is not None else {}
+    if not isinstance(found, dict):
+        raise typer.BadParameter(f"{config} holds no JSON object; write one")
+    return found
+
+
+def _run(start: Callable[[], Awaitable[Served]]) -> None:
+    async def until_told() -> None:
+        stop = asyncio.Event()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(each, stop.set)
+        try:
+            served = await start()
+        except (ValueError, OSError) as error:
+            raise SystemExit(str(error)) from error
+        typer.echo(f"listening on {served.base_url}")
+        await stop.wait()
+        await served.close()
+
+    uvloop.run(until_told())
+
+
+if __name__ == "__main__":
+    app()

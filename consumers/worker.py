@@ -1,0 +1,160 @@
+"""A process that takes from queues: its connections, its lanes, how it starts and how it stops.
+
+Two connections: an alarm on the broker stops whoever publishes, and must not stop what consumes. One AMQP channel
+per queue: a consumer timeout closes the channel. SIGTERM drains.
+"""
+
+import asyncio
+import contextlib
+import signal
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from alerting import metrics
+from alerting.amqp import BrokerAway, Consumer, Incoming, Link, Publisher, Unroutable, declares
+from alerting.persistence import Database
+from alerting.sealing import Seal
+from alerting.settings import Settings
+from alerting.topology import topology
+
+log = structlog.get_logger()
+
+DRAIN_WITHIN = 10.0  # seconds
+TIDY_EVERY = 5.0
+PAUSE_AFTER_TROUBLE = 0.5
+
+Handler = Callable[[Incoming], Awaitable[None]]
+
+
+class Worker:
+    """What every consuming process has in hand."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        self.settings = settings
+        self.name = name
+        self.prefix = settings.amqp_prefix
+        self.database = Database(settings.database)
+        self.seal = Seal(settings.key_bytes)
+        self._consuming = Link(settings.amqp, f"{name} consumes")
+        self._publishing = Link(settings.amqp, f"{name} publishes")
+        self.publisher = Publisher(self._publishing)
+        self._consumers: list[Consumer] = []
+        self._queues: list[_Taking] = []
+
+    def takes(self, queue: str, handler: Handler, *, prefetch: int, at_once: int = 1) -> None:
+        """Hand every message of a queue to `handler`, `at_once` of them side by side."""
+        taking = _Taking(queue, handler, at_once)
+        self._queues.append(taking)
+        self._consumers.append(Consumer(self._consuming, self.prefix + queue, prefetch, taking.put))
+
+    async def run(
+        self,
+        *,
+        tidy: Callable[[], Awaitable[None]] | None = None,
+        drain: Callable[[], Awaitable[None]] | None = None,
+        beside: Mapping[str, Coroutine[Any, Any, None]] | None = None,
+    ) -> None:
+        """Work until SIGTERM or SIGINT; then take no more, drain, and end."""
+        stop = asyncio.Event()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(name, stop.set)
+        metrics.serve(self.settings.metrics_host, self.settings.metrics_port)
+        tasks: list[asyncio.Task[None]] = []
+        async with self._connected():
+            tasks += [asyncio.create_task(work, name=what) for what, work in (beside or {}).items()]
+            tasks += [asyncio.create_task(taking.run(), name=taking.queue) for taking in self._queues]
+            if tidy:
+                tasks.append(asyncio.create_task(_every(TIDY_EVERY, tidy), name="tidy"))
+            tasks += [asyncio.create_task(link.given_up()) for link in (self._consuming, self._publishing)]
+            log.info("working", worker=self.name)
+            ended = asyncio.create_task(stop.wait())
+            try:
+                await asyncio.wait([ended, *tasks], return_when=asyncio.FIRST_COMPLETED)
+                for task in tasks:
+                    if task.done() and not task.cancelled() and (error := task.exception()):
+                        raise error
+            finally:
+                await self._stop(tasks, drain)
+
+    async def _stop(self, tasks: list[asyncio.Task[None]], drain: Callable[[], Awaitable[None]] | None) -> None:
+        log.info("draining", worker=self.name)
+        for consumer in self._consumers:
+            with contextlib.suppress(BrokerAway):
+                await consumer.stop()
+        takings = {taking.queue for taking in self._queues}
+        await _cancel([task for task in tasks if task.get_name() in takings or task.get_name() == "tidy"])
+        if drain:
+            try:
+                await asyncio.wait_for(drain(), DRAIN_WITHIN)
+            except TimeoutError:
+                log.warning("not all could be finished in time; RabbitMQ gives it to others", worker=self.name)
+        await _cancel(tasks)
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[None]:
+        declares(self._publishing, topology(self.prefix))
+        for link in (self._publishing, self._consuming):
+            link.start()
+        try:
+            yield
+        finally:
+            for link in (self._consuming, self._publishing):
+                with contextlib.suppress(BrokerAway):
+                    await link.stop()
+            await self.database.close()
+
+
+class _Taking:
+    """The messages of one queue that wait for their handler."""
+
+    def __init__(self, queue: str, handler: Handler, at_once: int) -> None:
+        self.queue = queue
+        self._handler = handler
+        self._at_once = at_once
+        self._messages: deque[Incoming] = deque()
+        self._arrived = asyncio.Event()
+
+    def put(self, message: Incoming) -> None:
+        """Called from pika's callback: only this much may happen there."""
+        self._messages.append(message)
+        self._arrived.set()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as hands:
+            for _ in range(self._at_once):
+                hands.create_task(self._take())
+
+    async def _take(self) -> None:
+        while True:
+            while not self._messages:
+                self._arrived.clear()
+                await self._arrived.wait()
+            message = self._messages.popleft()
+            try:
+                await self._handler(message)
+            except (SQLAlchemyError, OSError, BrokerAway, Unroutable) as error:
+                # Not the message's fault: it goes back to its queue, and we wait for what is away.
+                log.warning("a message goes back", queue=self.queue, error=type(error).__name__)
+                await asyncio.sleep(PAUSE_AFTER_TROUBLE)
+                message.reject(requeue=True)
+            except Exception as error:  # the unforeseen goes to the dead letters, with an alarm
+                metrics.DEAD_LETTERS.labels("unforeseen").inc()
+                log.exception("dead letter", queue=self.queue, message=message.message_id, error=repr(error)[:200])
+                message.reject(requeue=False)
+
+
+async def _every(seconds: float, do: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        await do()
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,93 @@
+"""Simulators on real sockets, adapters in a hurry, and a mailbox where a simulator's webhooks land."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import ClientSession, web
+
+from consumers.channels.telegram import Telegram
+from consumers.channels.whatsapp import WhatsApp
+from consumers.simulators import telegram as telegram_simulator
+from consumers.simulators import whatsapp as whatsapp_simulator
+from consumers.simulators.serving import Served
+from tests.contract.fornacette import (
+    IN_A_HURRY,
+    TELEGRAM_BOT,
+    TELEGRAM_TOKEN,
+    WHATSAPP_NUMBER,
+    WHATSAPP_TOKEN,
+    Mailbox,
+)
+
+
+@pytest.fixture
+async def meta() -> AsyncIterator[Served]:
+    """The Cloud API, with Fornacette's number and the templates of these tests."""
+    served = await whatsapp_simulator.start(
+        {
+            "accounts": {WHATSAPP_NUMBER: {"token": WHATSAPP_TOKEN}},
+            "templates": [
+                {"name": "allerta_pc_v3", "variables": 3, "body": "{{1}}: allerta {{2}}, {{3}}."},
+                {"name": "allerta_sospesa", "status": "PAUSED"},
+                {"name": "allerta_spenta", "status": "DISABLED"},
+                {"name": "allerta_nuova", "held": True},
+            ],
+            "per_second": 2000,
+            "burst": 1.0,
+        }
+    )
+    yield served
+    await served.close()
+
+
+@pytest.fixture
+async def telegram_server() -> AsyncIterator[Served]:
+    """The Bot API, with Fornacette's bot and its channel."""
+    served = await telegram_simulator.start(
+        {
+            "accounts": {TELEGRAM_BOT: {"token": TELEGRAM_TOKEN}},
+            "channels": {
+                "@allerte_fornacette": {"id": -1001000000001, "subscribers": [5001, 5002, 5003]},
+                "@allerte_bientina": {"id": -1001000000002, "member": False},
+                "@allerte_buti": {"id": -1001000000003, "may_post": False},
+            },
+            "moved": {-4001: -1001000004001},
+            "per_second": 2000,
+            "burst": 1.0,
+        }
+    )
+    yield served
+    await served.close()
+
+
+@pytest.fixture
+async def whatsapp() -> AsyncIterator[WhatsApp]:
+    adapter = WhatsApp(**IN_A_HURRY)
+    yield adapter
+    await adapter.close()
+
+
+@pytest.fixture
+async def telegram() -> AsyncIterator[Telegram]:
+    adapter = Telegram(**IN_A_HURRY)
+    yield adapter
+    await adapter.close()
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[ClientSession]:
+    async with ClientSession() as session:
+        yield session
+
+
+@pytest.fixture
+async def mailbox() -> AsyncIterator[Mailbox]:
+    box = Mailbox()
+    app = web.Application()
+    app.router.add_post("/webhook", box.post)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    box.url = f"http://127.0.0.1:{runner.addresses[0][1]}/webhook"
+    yield box
+    await runner.cleanup()

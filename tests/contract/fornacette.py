@@ -1,0 +1,101 @@
+"""Fornacette as the providers know it: its number, bot and webhook; and servers that misbehave to order."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from aiohttp import ClientSession, web
+
+from alerting.domain.delivery import Channel as ChannelName
+from consumers.channel import Account, Secret
+from consumers.simulators.serving import Served
+
+WHATSAPP_TOKEN = "EAAGfornacette7nobodyMayReadThis"
+WHATSAPP_NUMBER = "106540352242922"
+TELEGRAM_TOKEN = "7000000001:AAfornacette7nobodyMayReadThis"
+TELEGRAM_BOT = "7000000001"
+
+IN_A_HURRY: dict[str, Any] = {
+    "connect": timedelta(seconds=0.5),
+    "sock_read": timedelta(seconds=0.4),
+    "total": timedelta(seconds=2),
+}
+
+
+def whatsapp_account(base_url: str, **changes: Any) -> Account:
+    """Fornacette's number, as the adapter knows it."""
+    known: dict[str, Any] = {
+        "name": "whatsapp-fornacette",
+        "channel": ChannelName.WHATSAPP,
+        "base_url": base_url,
+        "token": Secret(WHATSAPP_TOKEN),
+        "settings": {
+            "phone_number_id": WHATSAPP_NUMBER,
+            "api_version": "v26.0",
+            "waba_id": "102290129340398",
+        },
+    }
+    return Account(**(known | changes))
+
+
+def telegram_account(base_url: str, **changes: Any) -> Account:
+    """Fornacette's bot, as the adapter knows it."""
+    known: dict[str, Any] = {
+        "name": "telegram-fornacette",
+        "channel": ChannelName.TELEGRAM,
+        "base_url": base_url,
+        "token": Secret(TELEGRAM_TOKEN),
+        "settings": {},
+    }
+    return Account(**(known | changes))
+
+
+@dataclass
+class Mailbox:
+    """Our webhook, for a test: keeps the very bytes, and answers what it is told to."""
+
+    url: str = ""
+    raw: list[bytes] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    answers: list[int] = field(default_factory=list)
+
+    async def post(self, request: web.Request) -> web.Response:
+        self.raw.append(await request.read())
+        self.headers.append(dict(request.headers))
+        return web.Response(status=self.answers.pop(0) if self.answers else 200)
+
+
+async def until(true: Callable[[], bool], *, within: float = 5.0) -> None:
+    """Wait until something is so; fails with TimeoutError where it never is."""
+    async with asyncio.timeout(within):
+        while not true():  # noqa: ASYNC110 - what is awaited has no event of ours
+            await asyncio.sleep(0.01)
+
+
+async def received(served: Served, http: ClientSession) -> list[dict[str, Any]]:
+    """Every text the simulator's phones have."""
+    async with http.get(f"{served.base_url}/__sim/received?after=0") as response:
+        items: list[dict[str, Any]] = (await response.json())["items"]
+    return items
+
+
+async def tell(served: Served, http: ClientSession, where: str, what: dict[str, Any]) -> dict[str, Any]:
+    """Speak to the simulator's own desk: config, inbound, reset."""
+    async with http.post(f"{served.base_url}/__sim/{where}", json=what) as response:
+        assert response.status == 200, await response.text()
+        answer: dict[str, Any] = await response.json()
+    return answer
+
+
+Conversation = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def a_server_that(converses: Conversation) -> AsyncIterator[str]:
+    """Any behaviour of a line, on a real socket."""
+    server = await asyncio.start_server(converses, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
