@@ -1,0 +1,1 @@
+"""The HTTP API: one router per noun, and every refusal a sentence."""

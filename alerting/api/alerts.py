@@ -1,0 +1,332 @@
+"""Alerts over HTTP: drafted by one, approved by another, issued, followed, taken back."""
+
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Response
+from sqlalchemy import and_, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from alerting import cap_json, issuing, targeting
+from alerting.api.areas import resolved
+from alerting.api.parts import Parts, parts_of
+from alerting.api.problems import Problem, refusal
+from alerting.api.routes import Guarded
+from alerting.api.schemas import (
+    SEES_NO_PERSON,
+    AccountShareOut,
+    AlertDetail,
+    AlertList,
+    AlertOut,
+    AreaShare,
+    CancelIn,
+    Cancelled,
+    DeliveryOut,
+    DraftIn,
+    Issued,
+    PreviewOut,
+    TextLength,
+    shown,
+)
+from alerting.api.security import Doing, authority_for, may, within
+from alerting.domain import rendering
+from alerting.domain.authority import Authority
+from alerting.domain.cap import Alert, Status
+from alerting.domain.delivery import Progress
+from alerting.domain.lanes import Lane
+from alerting.domain.lifecycle import State
+from alerting.domain.urgency import lane_of
+from alerting.issuing import Actor, Finding, Refused, Role, Wording
+from alerting.persistence import ledger, tables
+from alerting.targeting import Target
+from geo.geojson import parse_geojson
+from geo.shapes import Geofence, ShapeError
+
+router = APIRouter(prefix="/alerts", tags=["alerts"], route_class=Guarded)
+
+IDENTIFIER = re.compile(r"[A-Za-z0-9._-]{1,100}")
+
+
+# ── the four actions ────────────────────────────────────────────────────────────────────────────────
+
+
+@router.post("", status_code=201, summary="Draft an alert")
+async def draft(
+    said: DraftIn, response: Response, parts: Parts = Depends(parts_of), actor: Actor = Depends(may(Doing.DRAFT))
+) -> AlertOut:
+    """Nobody is told yet: another person approves it, then it is issued."""
+    authority = authority_for(actor, said.authority, parts.authorities)
+    wording = _wording(said, authority)
+    async with parts.database.write() as session:
+        row = await issuing.draft(session, wording, authority, actor, _now())
+    response.headers["Location"] = f"/v1/alerts/{row.identifier}"
+    return _out(row)
+
+
+@router.post("/{identifier}/approve", summary="Approve a draft")
+async def approve(
+    identifier: str, parts: Parts = Depends(parts_of), actor: Actor = Depends(may(Doing.APPROVE))
+) -> AlertOut:
+    """The second person's yes: whoever wrote it cannot say it."""
+    async with parts.database.write() as session:
+        row = await _held(session, identifier, actor)
+        try:
+            await issuing.approve(session, row, actor, _now())
+        except Refused as too_late:
+            raise refusal(too_late.findings, status=409) from None
+    return _out(row)
+
+
+@router.post("/{identifier}/issue", status_code=202, summary="Issue an approved alert")
+async def issue(identifier: str, parts: Parts = Depends(parts_of), actor: Actor = Depends(may(Doing.ISSUE))) -> Issued:
+    """From the moment of this answer it will be said, whatever breaks."""
+    now = _now()
+    async with parts.database.write() as session:
+        row = await _held(session, identifier, actor)
+        try:
+            await issuing.issue(session, row, actor, now)
+        except Refused as too_late:
+            raise refusal(too_late.findings, status=409) from None
+    return Issued(identifier=row.identifier, state=row.state, lane=row.lane, issued_at=now)
+
+
+@router.post("/{identifier}/cancel", summary="Take an alert back")
+async def cancel(
+    identifier: str, said: CancelIn, parts: Parts = Depends(parts_of), actor: Actor = Depends(may(Doing.CANCEL))
+) -> Cancelled:
+    """What still waits is withdrawn; whoever got it, or may have, is told. A retraction waits for nobody."""
+    async with parts.database.write() as session:
+        row = await _held(session, identifier, actor)
+        authority = _authority_of(row, parts)
+        telling = await issuing.cancel(session, row, authority, actor, said.reason, _now())
+    return Cancelled(identifier=row.identifier, state=row.state, cancel=telling.identifier if telling else None)
+
+
+# ── reading ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@router.get("", summary="List alerts, the newest first")
+async def list_alerts(
+    authority: str | None = None,
+    state: State | None = None,
+    cursor: Annotated[str | None, Query(max_length=300)] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    parts: Parts = Depends(parts_of),
+    actor: Actor = Depends(may(Doing.READ)),
+) -> AlertList:
+    """Page by page: give `next_cursor` back as `cursor`."""
+    query = select(tables.Alert).order_by(tables.Alert.drafted_at.desc(), tables.Alert.identifier.desc())
+    if (authority or actor.authority) is not None:
+        query = query.where(tables.Alert.authority == authority_for(actor, authority, parts.authorities).code)
+    if state is not None:
+        query = query.where(tables.Alert.state == state)
+    if cursor is not None:
+        moment, identifier = _read_cursor(cursor)
+        query = query.where(
+            or_(
+                tables.Alert.drafted_at < moment,
+                and_(tables.Alert.drafted_at == moment, tables.Alert.identifier < identifier),
+            )
+        )
+    async with parts.database.read() as session:
+        rows = (await session.scalars(query.limit(limit + 1))).all()
+    page = rows[:limit]
+    return AlertList(
+        items=[_out(row) for row in page],
+        next_cursor=_cursor(page[-1]) if len(rows) > limit else None,
+    )
+
+
+@router.get("/{identifier}", summary="Read an alert and how far it has come")
+async def read_alert(
+    identifier: str, parts: Parts = Depends(parts_of), actor: Actor = Depends(may(Doing.READ))
+) -> AlertDetail:
+    """The CAP message, what people read, and the live progress of its delivery."""
+    async with parts.database.read() as session:
+        row = await _found(session, identifier, actor)
+        delivery = await _delivery(session, row)
+    text = rendering.render(cap_json.from_json(row.document)).body
+    return AlertDetail(**_out(row).model_dump(), document=row.document, text=text, delivery=delivery)
+
+
+# ── the preview ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@router.post("/preview", summary="Preview what has not been drafted yet")
+async def preview_wording(
+    said: DraftIn, parts: Parts = Depends(parts_of), actor: Actor = Depends(may(Doing.PREVIEW))
+) -> PreviewOut:
+    """Takes the body of a draft, stores nothing."""
+    authority = authority_for(actor, said.authority, parts.authorities)
+    wording = _wording(said, authority)
+    alert = issuing.compose(wording, authority, _now())
+    target = Target(authority.code, not wording.exercise, wording.areas, wording.drawn)
+    return await _preview(parts, alert, target, authority, lane_of(alert), actor.role)
+
+
+@router.get("/{identifier}/preview", summary="Preview a stored alert")
+async def preview_alert(
+    identifier: str, parts: Parts = Depends(parts_of), actor: Actor = Depends(may(Doing.PREVIEW))
+) -> PreviewOut:
+    """Whom it would reach now."""
+    async with parts.database.read() as session:
+        row = await _found(session, identifier, actor)
+    alert = cap_json.from_json(row.document)
+    return await _preview(parts, alert, issuing.target_of(row), _authority_of(row, parts), row.lane, actor.role)
+
+
+async def _preview(
+    parts: Parts, alert: Alert, target: Target, authority: Authority, lane: Lane, role: Role
+) -> PreviewOut:
+    async with parts.database.read() as session:
+        found = await targeting.preview(session, target, authority, lane)
+    rendered = rendering.render(alert)
+    return PreviewOut(
+        authority=authority.code,
+        lane=lane,
+        exercise=alert.status is not Status.ACTUAL,
+        recipients=shown(found.recipients, role),
+        place_unknown=shown(found.place_unknown, role),
+        by_area=[
+            AreaShare(code=area.code, name=area.name, recipients=shown(found.by_area.get(area.code, 0), role))
+            for area in authority.territory.areas
+        ],
+        by_account=[
+            AccountShareOut(
+                account=share.account,
+                channel=share.channel,
+                recipients=shown(share.recipients, role),
+                waiting_before=share.waiting_before,
+                minutes=share.minutes,
+            )
+            for share in found.by_account
+        ],
+        minutes=found.minutes,
+        text=rendered.body,
+        characters=[
+            TextLength(
+                channel=access.channel,
+                characters=rendered.characters,
+                most=rendering.MOST_CHARACTERS[access.channel],
+            )
+            for access in authority.channels
+        ],
+        rounded=role in SEES_NO_PERSON,
+    )
+
+
+# ── from the wire to the use cases ──────────────────────────────────────────────────────────────────
+
+
+def _wording(said: DraftIn, authority: Authority) -> Wording:
+    return Wording(
+        kind=said.kind,
+        headline=said.headline,
+        description=said.description,
+        expires=said.expires,
+        instruction=said.instruction,
+        onset=said.onset,
+        colour=said.colour,
+        risk=said.risk,
+        areas=tuple(dict.fromkeys(resolved(code, authority) for code in said.areas)),
+        drawn=_drawn(said),
+        drawn_name=said.geofence_name,
+        web=said.web,
+        exercise=said.exercise,
+    )
+
+
+def _drawn(said: DraftIn) -> Geofence | None:
+    if said.geofence is None:
+        return None
+    try:
+        return parse_geojson(said.geofence)
+    except ShapeError as flawed:
+        raise Refused(Finding("geofence", str(flawed))) from None
+
+
+async def _held(session: AsyncSession, identifier: str, actor: Actor) -> tables.Alert:
+    """The alert, locked: of two who act at once one comes second, and sees what the first did."""
+    return await _found(session, identifier, actor, locked=True)
+
+
+async def _found(session: AsyncSession, identifier: str, actor: Actor, *, locked: bool = False) -> tables.Alert:
+    row = None
+    if IDENTIFIER.fullmatch(identifier):
+        row = await session.get(tables.Alert, identifier, with_for_update=True if locked else None)
+    if row is None:
+        raise Problem(404, f"there is no alert {identifier[:100]!r}: GET /v1/alerts lists them")
+    within(actor, row.authority)
+    return row
+
+
+def _authority_of(row: tables.Alert, parts: Parts) -> Authority:
+    try:
+        return parts.authorities[row.authority]
+    except KeyError:
+        raise Problem(
+            409, f"{row.authority} no longer speaks through this system: put its file back, then ask again"
+        ) from None
+
+
+# ── from the rows to the wire ───────────────────────────────────────────────────────────────────────
+
+
+def _out(row: tables.Alert) -> AlertOut:
+    return AlertOut(
+        identifier=row.identifier,
+        authority=row.authority,
+        kind=row.kind,
+        state=row.state,
+        status=row.status,
+        msg_type=row.msg_type,
+        lane=row.lane,
+        headline=row.document["infos"][0]["headline"],
+        areas=row.areas,
+        author=row.author,
+        approver=row.approver,
+        cancels=row.cancels,
+        drafted_at=row.drafted_at,
+        approved_at=row.approved_at,
+        issued_at=row.issued_at,
+        expires_at=row.expires_at,
+        ended_at=row.ended_at,
+    )
+
+
+async def _delivery(session: AsyncSession, row: tables.Alert) -> DeliveryOut | None:
+    if row.issued_at is None:
+        return None
+    dispatch = await session.scalar(select(tables.Dispatch).where(tables.Dispatch.alert == row.identifier))
+    if dispatch is None:
+        return None
+    found = await ledger.summary(session, dispatch.id)
+    final = sum(count for progress, count in found.items() if progress.is_final)
+    return DeliveryOut(
+        audience=dispatch.audience,
+        final=final,
+        complete=dispatch.audience is not None and final >= dispatch.audience,
+        **{progress.name.lower(): found.get(progress, 0) for progress in Progress},
+    )
+
+
+def _cursor(row: tables.Alert) -> str:
+    return urlsafe_b64encode(f"{row.drafted_at.isoformat()} {row.identifier}".encode()).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str) -> tuple[datetime, str]:
+    try:
+        written = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+        moment, _, identifier = written.partition(" ")
+        when = datetime.fromisoformat(moment)
+        if when.tzinfo is None or not IDENTIFIER.fullmatch(identifier):
+            raise ValueError(cursor)
+        return when.astimezone(UTC), identifier
+    except (ValueError, OverflowError):
+        raise refusal([Finding("cursor", "is not one of ours: give next_cursor of the page before")]) from None
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,53 @@
+"""The wiring of the API: parts, routers, the edge. Nothing is decided here."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from alerting import authorities
+from alerting.amqp import Link, Publisher
+from alerting.api import alerts, areas, recipients, status, webhooks
+from alerting.api.edge import Edge
+from alerting.api.openapi import PREFIX, describes_itself
+from alerting.api.parts import Parts
+from alerting.api.problems import speaks_problems
+from alerting.persistence import Database
+from alerting.sealing import Seal
+from alerting.settings import Settings
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The ASGI application. Connects when it starts, and starts without RabbitMQ too: the outbox keeps promises.
+
+    Raises MissingSetting or AuthorityFileError before anything is served.
+    """
+    known = authorities.load(settings.authorities_folder)
+    seal, amqp, database_url = Seal(settings.key_bytes), settings.amqp, settings.database
+    _ = settings.secrets  # a secrets file that cannot be read is told now, not at the first webhook
+
+    @asynccontextmanager
+    async def connected(app: FastAPI) -> AsyncIterator[None]:
+        database, link = Database(database_url), Link(amqp, "api")
+        link.start()
+        app.state.parts = Parts(settings, database, known, seal, link, Publisher(link))
+        yield
+        await link.stop()
+        await database.close()
+
+    app = FastAPI(
+        version=version("allerta"),
+        lifespan=connected,
+        docs_url=None,  # their pages load scripts from elsewhere
+        redoc_url=None,
+        openapi_url=f"{PREFIX}/openapi.json",
+        redirect_slashes=False,
+    )
+    for noun in (alerts, areas, recipients, webhooks, status):
+        app.include_router(noun.router, prefix=PREFIX)
+    app.include_router(status.figures)
+    speaks_problems(app)
+    describes_itself(app)
+    app.add_middleware(Edge)
+    return app

@@ -1,0 +1,29 @@
+"""What every router is given: one of each, made when the process starts."""
+
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from alerting.amqp import Link, Publisher
+from alerting.domain.authority import Authority
+from alerting.persistence import Database
+from alerting.sealing import Seal
+from alerting.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The process's own database, seal, connection to RabbitMQ, and the authorities it speaks for, by code."""
+
+    settings: Settings
+    database: Database
+    authorities: dict[str, Authority]
+    seal: Seal
+    link: Link
+    publisher: Publisher
+
+
+def parts_of(request: Request) -> Parts:
+    """The parts of the application a request came to. A FastAPI dependency."""
+    parts: Parts = request.app.state.parts
+    return parts

@@ -1,0 +1,258 @@
+"""People whom the staff registers or removes because they asked for it. No answer ever tells an address."""
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from fastapi import APIRouter, Depends, Response
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from alerting import audit, joining_many, subscribing
+from alerting.api.areas import resolved
+from alerting.api.parts import Parts, parts_of
+from alerting.api.problems import Problem, refusal
+from alerting.api.routes import Guarded
+from alerting.api.schemas import (
+    SEES_NO_PERSON,
+    AreaShare,
+    PersonIn,
+    RecipientCount,
+    RecipientIn,
+    RecipientOut,
+    RecipientsIn,
+    RefusedPerson,
+    RegisteredOut,
+    shown,
+)
+from alerting.api.security import Doing, authority_for, may, within
+from alerting.domain.authority import Authority, ChannelAccess
+from alerting.domain.delivery import Channel
+from alerting.domain.recipients import NOWHERE, AddressError, Place, Precision, mask, phone, telegram_chat
+from alerting.issuing import Actor, Finding, Refused
+from alerting.joining_many import Joining
+from alerting.persistence import tables
+from alerting.subscribing import Subscriber
+from geo.areas import AreaKind, UnknownArea
+from geo.shapes import Point
+
+router = APIRouter(prefix="/recipients", tags=["recipients"], route_class=Guarded)
+
+REGISTERED = "registered by staff"
+REMOVED = "removed by staff"
+Accounts = dict[tuple[Channel, bool], ChannelAccess]
+"""By channel, and whether for live texts."""
+
+LOOKED_AT_ONCE = 100
+"""People of a batch between two breaths: an alert being issued meanwhile waits for no more of them."""
+
+
+@router.post("", status_code=201, summary="Register a person")
+async def register(
+    said: RecipientIn, response: Response, parts: Parts = Depends(parts_of), actor: Actor = Depends(may(Doing.REGISTER))
+) -> RecipientOut:
+    """201, or 200 for somebody who is already there, with their place as it was."""
+    authority = authority_for(actor, said.authority, parts.authorities)
+    one = _joining(said, authority, await _accounts(parts, authority))
+    now = datetime.now(UTC)
+    async with parts.database.write() as session:
+        recipient, created = await subscribing.join(
+            session, one.who, parts.seal, keyword=REGISTERED, now=now, place=one.place, live=one.live
+        )
+        await audit.write(
+            session,
+            at=now,
+            actor=actor.name,
+            action="register",
+            subject=authority.code,
+            recipient=recipient,
+            new=created,
+        )
+    if not created:
+        response.status_code = 200
+    return RecipientOut(
+        id=recipient,
+        authority=authority.code,
+        channel=said.channel,
+        address=mask(one.who.address),
+        created=created,
+    )
+
+
+@router.post("/batch", summary="Register up to 5,000 people of one authority")
+async def register_many(
+    said: RecipientsIn, parts: Parts = Depends(parts_of), actor: Actor = Depends(may(Doing.REGISTER))
+) -> RegisteredOut:
+    """For trials and imports: one transaction. Whoever cannot be registered is named by index, the rest is."""
+    authority = authority_for(actor, said.authority, parts.authorities)
+    accounts = await _accounts(parts, authority)
+    people: list[Joining] = []
+    refused: list[RefusedPerson] = []
+    for index, item in enumerate(said.items):
+        if index % LOOKED_AT_ONCE == 0:
+            await asyncio.sleep(0)
+        try:
+            people.append(_joining(item, authority, accounts))
+        except Refused as error:
+            refused.append(RefusedPerson(index=index, detail=str(error)))
+    now = datetime.now(UTC)
+    async with parts.database.write() as session:
+        created, existing = await joining_many.join_many(session, people, parts.seal, keyword=REGISTERED, now=now)
+        await audit.write(
+            session,
+            at=now,
+            actor=actor.name,
+            action="register many",
+            subject=authority.code,
+            created=created,
+            existing=existing,
+            refused=len(refused),
+        )
+    return RegisteredOut(created=created, existing=existing, refused=refused)
+
+
+@router.get("/count", summary="Count the people of an authority")
+async def count(
+    authority: str | None = None,
+    area: str | None = None,
+    parts: Parts = Depends(parts_of),
+    actor: Actor = Depends(may(Doing.READ)),
+) -> RecipientCount:
+    """By area, or for one area only. Public channels are not people."""
+    whose = authority_for(actor, authority, parts.authorities)
+    areas = [one for one in whose.territory.areas if area is None or one.code == resolved(area, whose)]
+    if not areas:
+        known = ", ".join(one.code for one in whose.territory.areas)
+        raise refusal([Finding("area", f"{area!r} is no area of {whose.name}: one of {known}")])
+    people = (
+        tables.Recipient.authority == whose.code,
+        tables.Recipient.left_at.is_(None),
+        tables.Recipient.is_channel.is_(False),
+    )
+    total = (
+        select(tables.Recipient.live, tables.Recipient.located, func.count())
+        .where(*people)
+        .group_by(tables.Recipient.live, tables.Recipient.located)
+    )
+    by_area = (
+        select(tables.Membership.area, func.count())
+        .join(tables.Recipient, tables.Recipient.id == tables.Membership.recipient_id)
+        .where(*people, tables.Recipient.live.is_(True), tables.Membership.area.in_([one.code for one in areas]))
+        .group_by(tables.Membership.area)
+    )
+    async with parts.database.read() as session:
+        kinds = (await session.execute(total)).all()
+        counts = dict((await session.execute(by_area)).all())
+    return RecipientCount(
+        authority=whose.code,
+        recipients=shown(sum(number for live, _, number in kinds if live), actor.role),
+        place_unknown=shown(sum(number for live, located, number in kinds if live and not located), actor.role),
+        exercise=shown(sum(number for live, _, number in kinds if not live), actor.role),
+        by_area=[
+            AreaShare(code=one.code, name=one.name, recipients=shown(counts.get(one.code, 0), actor.role))
+            for one in areas
+        ],
+        rounded=actor.role in SEES_NO_PERSON,
+    )
+
+
+@router.delete("/{recipient}", status_code=204, summary="Remove a person")
+async def remove(recipient: int, parts: Parts = Depends(parts_of), actor: Actor = Depends(may(Doing.REGISTER))) -> None:
+    """At once, in the middle of a broadcast too. The address is erased; that they asked is kept as proof."""
+    now = datetime.now(UTC)
+    async with parts.database.write() as session:
+        row = await _subscribed(session, recipient)
+        within(actor, row.authority)
+        if row.is_channel:
+            raise Problem(409, f"recipient {recipient} is a public channel: take it out of {row.authority}'s file")
+        for who in await _reached_as(session, row, parts):
+            await subscribing.leave(session, who, parts.seal, keyword=REMOVED, now=now)
+        await audit.write(
+            session, at=now, actor=actor.name, action="remove", subject=row.authority, recipient=recipient
+        )
+
+
+async def _accounts(parts: Parts, authority: Authority) -> Accounts:
+    """What the authority reaches people by, live and for exercises: these have accounts of their own."""
+    of_authority = select(tables.ChannelAccount).where(tables.ChannelAccount.authority == authority.code)
+    async with parts.database.read() as session:
+        rows = (await session.scalars(of_authority)).all()
+    found = ((row, authority.channel(row.channel)) for row in rows)
+    return {(row.channel, row.live): replace(access, name=row.name) for row, access in found if access}
+
+
+async def _subscribed(session: AsyncSession, recipient: int) -> tables.Recipient:
+    row = await session.get(tables.Recipient, recipient) if 0 < recipient < 2**63 else None
+    if row is None or row.left_at is not None:
+        raise Problem(404, f"there is no recipient {recipient}, or they have left")
+    return row
+
+
+async def _reached_as(session: AsyncSession, row: tables.Recipient, parts: Parts) -> list[Subscriber]:
+    addresses = await session.scalars(select(tables.Address).where(tables.Address.recipient_id == row.id))
+    authority = parts.authorities.get(row.authority)
+    accounts = await _accounts(parts, authority) if authority else {}
+    known = {access.name: access for access in accounts.values()}
+    found = []
+    for address in addresses:
+        if address.sealed is None:
+            continue
+        if authority is None or address.account not in known:
+            raise Problem(409, f"account {address.account} is in no authority's file: put it back, then remove")
+        found.append(Subscriber(authority, known[address.account], parts.seal.open(address.sealed)))
+    return found
+
+
+# ── one person, checked ─────────────────────────────────────────────────────────────────────────────
+
+
+def _joining(said: PersonIn, authority: Authority, accounts: Accounts) -> Joining:
+    """Raises Refused with what is wrong, never with the address: it may end in a log."""
+    access = accounts.get((said.channel, not said.exercise))
+    if access is None and said.exercise:
+        sentence = f"{authority.name} has no account for exercises on {said.channel}: nobody would ever be told there"
+        raise Refused(Finding("exercise", sentence))
+    if access is None:
+        has = ", ".join(str(one.channel) for one in authority.channels)
+        raise Refused(Finding("channel", f"{authority.name} has no account on {said.channel}: it has {has}"))
+    try:
+        address = _address(said.channel, said.address)
+    except AddressError as error:
+        raise Refused(Finding("address", str(error))) from None
+    return Joining(Subscriber(authority, access, address), _place(said, authority), not said.exercise)
+
+
+def _address(channel: Channel, written: str) -> str:
+    match channel:
+        case Channel.WHATSAPP:
+            number = phone(written)
+            if number.landline:
+                raise AddressError("this is a landline, which shows no text; ask for a mobile number")
+            return number.e164
+        case Channel.TELEGRAM:
+            return telegram_chat(written)
+
+
+def _place(said: PersonIn, authority: Authority) -> Place:
+    if said.point is not None and said.area is not None:
+        raise Refused(Finding("area", "is given beside a point: give one of the two"))
+    if said.point is not None:
+        return _at_point(Point(said.point.lat, said.point.lon), authority)
+    if said.area is None:
+        return NOWHERE
+    try:
+        area = authority.territory.gazetteer.by_code(resolved(said.area, authority))
+    except UnknownArea as unknown:
+        raise Refused(Finding("area", str(unknown))) from None
+    precision = Precision.COMUNE if area.kind is AreaKind.COMUNE else Precision.FRAZIONE
+    return Place(precision, areas=(area.code,))
+
+
+def _at_point(point: Point, authority: Authority) -> Place:
+    """Somebody at a point outside would be told of nothing: nearly always a slip."""
+    gazetteer = authority.territory.gazetteer
+    if gazetteer.of(point):
+        return Place(Precision.ADDRESS, point=point)
+    if abs(point.lon) <= 90 and gazetteer.of(Point(point.lon, point.lat)):
+        raise Refused(Finding("point", "latitude and longitude are exchanged: lat is the one near 43"))
+    raise Refused(Finding("point", f"lies outside the territory of {authority.name}: correct it, or leave it out"))

@@ -1,0 +1,360 @@
+"""What goes in and what comes out, in snake_case. Whatever is not known here is refused, not ignored."""
+
+import re
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
+
+from alerting.domain.cap import MsgType, Status
+from alerting.domain.delivery import Channel
+from alerting.domain.kinds import Colour, Kind, Risk
+from alerting.domain.lanes import Lane
+from alerting.domain.lifecycle import State
+from alerting.issuing import Role
+
+RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:\d\d)?", re.ASCII)
+YEARS = range(2000, 2100)
+"""A time far outside is a slip, and the ends of the calendar cannot be converted to UTC."""
+WEB = re.compile(r"https?://[^\s\"<>]+", re.ASCII)
+LONGEST_TEXT = 10_000
+MOST_IN_A_BATCH = 5_000
+
+
+def _written_as_rfc_3339(value: object) -> object:
+    if not isinstance(value, str) or not RFC_3339.fullmatch(value.strip()):
+        raise ValueError("is no RFC 3339 time: write it as in 2026-11-21T18:00:00+01:00")
+    return value.strip()
+
+
+def _of_our_days(value: datetime) -> datetime:
+    if value.year not in YEARS:
+        raise ValueError(f"is in the year {value.year}: check the date")
+    return value
+
+
+def _readable(value: str) -> str:
+    if any(not letter.isprintable() and letter not in "\n\r\t\u00a0\u200d" for letter in value):
+        raise ValueError("holds a control character, which no telephone shows: remove it")
+    return value
+
+
+def _web_address(value: str) -> str:
+    if value and not WEB.fullmatch(value):
+        raise ValueError("is no web address: write it with https:// and without spaces")
+    return value
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_written_as_rfc_3339), AfterValidator(_of_our_days)]
+Words = Annotated[str, Field(max_length=LONGEST_TEXT), AfterValidator(_readable)]
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_readable)]
+Web = Annotated[str, Field(max_length=500), AfterValidator(_web_address)]
+
+
+class Input(BaseModel):
+    """Something a caller says."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Output(BaseModel):
+    """Something we answer. Times are in UTC, lists and truths are never null."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+# ── alerts ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+class DraftIn(Input):
+    """What an operator fills in; everything else follows from the kind and the authority."""
+
+    authority: Name | None = Field(None, description="The comune that speaks; yours where your token has one.")
+    kind: Kind
+    headline: Words = Field(description="One line: what happens. 160 characters at most.")
+    description: Words = Field(description="What it means for people.")
+    instruction: Words = Field("", description="What to do. An allerta arancione or rossa must have one.")
+    colour: Colour | None = Field(None, description="Of an allerta meteo, and of nothing else.")
+    risk: Risk | None = Field(None, description="Of an allerta meteo, and of nothing else.")
+    onset: Time | None = Field(None, description="When it begins, with an offset; now where it is not given.")
+    expires: Time = Field(description="When it ends, with an offset. Nothing is sent after this.")
+    areas: list[Name] = Field(
+        default_factory=list, max_length=200, description='Codes: "calcinaia.fornacette", or just "fornacette".'
+    )
+    geofence: dict[str, Any] | None = Field(
+        None, description="GeoJSON, longitude first; a circle is a Feature of a Point with the property radius_km."
+    )
+    geofence_name: Words = Field("", description="What citizens call the place that was drawn.")
+    web: Web = Field("", description="An https:// address with more.")
+    exercise: StrictBool = Field(False, description="An exercise never reaches a live recipient.")
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "authority": "calcinaia",
+                    "kind": "allerta-meteo",
+                    "colour": "arancione",
+                    "risk": "idraulico",
+                    "headline": "Allerta meteo arancione per piena dell'Arno",
+                    "description": "Dalle 14 il livello dell'Arno può salire rapidamente.",
+                    "instruction": "Lascia i piani bassi e non scendere in cantina.",
+                    "expires": "2026-11-22T08:00:00+01:00",
+                    "areas": ["fornacette"],
+                }
+            ]
+        }
+    )
+
+
+class CancelIn(Input):
+    """Why an alert is taken back: people read it."""
+
+    reason: Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_readable)]
+
+
+class AlertOut(Output):
+    """An alert of ours in a list. `state` is where it stands with us, `status` is CAP's."""
+
+    identifier: str
+    authority: str
+    kind: Kind
+    state: State
+    status: Status
+    msg_type: MsgType
+    lane: Lane
+    headline: str
+    areas: list[str]
+    author: str
+    approver: str | None
+    cancels: str | None = Field(description="The alert this one takes back.")
+    drafted_at: datetime
+    approved_at: datetime | None
+    issued_at: datetime | None
+    expires_at: datetime
+    ended_at: datetime | None
+
+
+class AlertList(Output):
+    """Alerts, the newest first. `next_cursor` is null on the last page."""
+
+    items: list[AlertOut]
+    next_cursor: str | None
+
+
+class DeliveryOut(Output):
+    """How far it has come, in people. `audience` is null while it is still being worked out."""
+
+    audience: int | None
+    waiting: int = Field(description="Nobody has tried yet; with those still being worked out unknown.")
+    sending: int
+    deferred: int = Field(description="The provider asked us to come again.")
+    uncertain: int = Field(description="The line died after we spoke: it may have arrived.")
+    unresolved: int = Field(description="It may have arrived: said twice, and nobody answered.")
+    accepted: int = Field(description="The provider has it; no receipt yet.")
+    sent: int
+    delivered: int
+    read: int
+    refused: int = Field(description="The provider does not carry it to this person.")
+    failed: int
+    withdrawn: int = Field(description="Taken back before it was said.")
+    final: int = Field(description="For so many nothing more will be attempted.")
+    complete: bool = Field(description="The audience is known, and all of it is final.")
+
+
+class AlertDetail(AlertOut):
+    """One alert whole: its CAP message in snake_case, what people read, how far it has come."""
+
+    document: dict[str, Any]
+    text: str
+    delivery: DeliveryOut | None = Field(description="Null until it is issued.")
+
+
+class Issued(Output):
+    """From now on it is being said."""
+
+    identifier: str
+    state: State
+    lane: Lane
+    issued_at: datetime
+
+
+class Cancelled(Output):
+    """It is taken back. `cancel` is the alert that tells so; null where nobody had been told anything."""
+
+    identifier: str
+    state: State
+    cancel: str | None
+
+
+class AreaShare(Output):
+    """The part of an audience that has a place in one area. Areas overlap: the sum may exceed the whole."""
+
+    code: str
+    name: str
+    recipients: int | None
+
+
+class AccountShareOut(Output):
+    """The part of an audience that one number or bot reaches, and when its last text would be handed over."""
+
+    account: str
+    channel: Channel
+    recipients: int | None
+    waiting_before: int = Field(description="Texts that go first: those queued in this lane and above.")
+    minutes: float
+
+
+class TextLength(Output):
+    """How long the text is for one channel, in UTF-16 units, and the most its provider takes."""
+
+    channel: Channel
+    characters: int
+    most: int
+
+
+class PreviewOut(Output):
+    """Whom an alert would reach and what they would read, before anybody is told."""
+
+    authority: str
+    lane: Lane
+    exercise: bool
+    recipients: int | None
+    place_unknown: int | None = Field(description="Of these, told because nobody knows where they live.")
+    by_area: list[AreaShare]
+    by_account: list[AccountShareOut]
+    minutes: float = Field(description="Until the last hand-over, all accounts working side by side.")
+    text: str
+    characters: list[TextLength]
+    rounded: bool = Field(description="Counts are rounded down to tens, and null below ten: your role sees no person.")
+
+
+# ── areas ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+class AreaOut(Output):
+    """A place that can be alerted by name. `demonstration`: not its real boundary."""
+
+    code: str
+    name: str
+    kind: str
+    parent: str | None
+    authority: str
+    demonstration: bool
+
+
+class AreaList(Output):
+    """All areas, or those of one authority."""
+
+    items: list[AreaOut]
+
+
+# ── recipients ──────────────────────────────────────────────────────────────────────────────────────
+
+
+class PointIn(Input):
+    """A place in degrees of WGS 84."""
+
+    lat: float = Field(ge=-90, le=90, strict=True)
+    lon: float = Field(ge=-180, le=180, strict=True)
+
+
+class PersonIn(Input):
+    """Somebody who is to be told, and where they are if that is known: a point or an area, not both."""
+
+    channel: Channel
+    address: Annotated[str, Field(min_length=1, max_length=100)] = Field(
+        description='A mobile number for WhatsApp ("333 649 26 90", "+39…"), a chat id for Telegram.'
+    )
+    point: PointIn | None = None
+    area: Name | None = None
+    exercise: StrictBool = Field(False, description="Only ever reached by exercises.")
+
+
+class RecipientIn(PersonIn):
+    """A person whom the staff registers because they asked for it."""
+
+    authority: Name | None = None
+
+
+class RecipientsIn(Input):
+    """Many people of one authority at once."""
+
+    authority: Name | None = None
+    items: list[PersonIn] = Field(min_length=1, max_length=MOST_IN_A_BATCH)
+
+
+class RecipientOut(Output):
+    """A recipient as a screen may show them: the address is never answered whole."""
+
+    id: int
+    authority: str
+    channel: Channel
+    address: str
+    created: bool
+
+
+class RefusedPerson(Output):
+    """One of many who could not be registered, by their place in the list, and why."""
+
+    index: int
+    detail: str
+
+
+class RegisteredOut(Output):
+    """What became of many: created, already there (in the database or earlier in the list), refused."""
+
+    created: int
+    existing: int
+    refused: list[RefusedPerson]
+
+
+class RecipientCount(Output):
+    """How many people of an authority are told, by area; `place_unknown` are told of everything."""
+
+    authority: str
+    recipients: int | None
+    place_unknown: int | None
+    exercise: int | None = Field(description="Besides these, reached by exercises only.")
+    by_area: list[AreaShare]
+    rounded: bool
+
+
+# ── the system itself ───────────────────────────────────────────────────────────────────────────────
+
+
+class OutboxLane(Output):
+    """What RabbitMQ has yet to confirm in one lane."""
+
+    messages: int
+    oldest_seconds: float
+
+
+class StatusOut(Output):
+    """`degraded`: what is promised will be kept, but later, because RabbitMQ is away."""
+
+    status: str
+    database: str
+    broker: str
+    outbox: dict[str, OutboxLane]
+
+
+class Ignored(Output):
+    """A webhook was understood so far as it concerns us."""
+
+    texts: int
+    receipts: int
+    ignored: int
+
+
+SEES_NO_PERSON = frozenset({Role.VIEWER})
+
+
+def shown(count: int, role: Role) -> int | None:
+    """A count as a role may see it: exact, or in tens and null below ten.
+
+    Zero is null too: with a fence around one house it would tell whether somebody there subscribed.
+    """
+    if role not in SEES_NO_PERSON:
+        return count
+    return count // 10 * 10 if count >= 10 else None

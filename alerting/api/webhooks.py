@@ -1,0 +1,220 @@
+"""What providers tell us: checked over the raw bytes, kept or passed on, and only then answered with 200."""
+
+import asyncio
+import json
+import re
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import PlainTextResponse
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from alerting import audit, metrics, outbox
+from alerting.amqp import BrokerAway, Unroutable
+from alerting.api.parts import Parts, parts_of
+from alerting.api.problems import BROKER_AWAY, NO_JSON, Problem, away
+from alerting.api.routes import limited
+from alerting.api.schemas import Ignored
+from alerting.domain.authority import ChannelAccess
+from alerting.domain.delivery import Channel
+from alerting.domain.events import CitizenWrote, ReceiptCame
+from alerting.domain.lanes import Lane
+from alerting.persistence import tables
+from alerting.webhooks import Blocked, InboundText, Receipt, Unblocked, telegram, whatsapp
+
+router = APIRouter(prefix="/webhooks", tags=["webhooks"])
+log = structlog.get_logger()
+
+MOST_BYTES = 4_000_000
+"""Meta's own limit is 3 MB."""
+REFERENCE = re.compile(r"([0-9]{1,18})\.([0-9]{1,9})\.[0-9]{1,5}")
+"""dispatch.seq.attempt: what our senders put on every text."""
+AUDITED_A_MINUTE = 30
+"""Refused calls that get a line in the audit: strangers may not fill it. All are counted in the metrics."""
+
+_audited: deque[float] = deque(maxlen=AUDITED_A_MINUTE)
+
+
+@router.get("/whatsapp", summary="Answer Meta's challenge", response_class=PlainTextResponse)
+async def subscribe_whatsapp(request: Request, parts: Parts = Depends(parts_of)) -> PlainTextResponse:
+    """Echoes the challenge to whoever knows the verify_token of one of our accounts."""
+    for token in _secrets(parts, "verify_token").values():
+        challenge = whatsapp.answer_subscription(token, request.query_params)
+        if challenge is not None:
+            return PlainTextResponse(challenge)
+    raise Problem(403, "hub.verify_token is that of no account here: set it in the app and in the secrets file alike")
+
+
+@router.post("/whatsapp", summary="Take Meta's notifications")
+async def take_whatsapp(request: Request, parts: Parts = Depends(parts_of)) -> Ignored:
+    """200 once the texts are stored and RabbitMQ has the receipts; Meta repeats whatever gets another answer."""
+    raw = await limited(request, MOST_BYTES).body()
+    header = request.headers.get("x-hub-signature-256")
+    signers = {
+        account
+        for account, secret in _secrets(parts, "app_secret").items()
+        if whatsapp.verify_signature(secret, raw, header)
+    }
+    if not signers:
+        raise await _refused(parts, Channel.WHATSAPP, "X-Hub-Signature-256 is no signature of this body by a known app")
+    payload = _parsed(raw)
+    accounts = _accounts_by_phone_number_id(parts)
+    named = {accounts[key].name for key in _phone_number_ids(payload) if key in accounts}
+    if not named <= signers:
+        raise await _refused(parts, Channel.WHATSAPP, "X-Hub-Signature-256 is another app's than this account's")
+    read = whatsapp.read_webhook(payload if isinstance(payload, dict) else {})
+    ours = [(accounts[text.phone_number_id], text) for text in read.texts if text.phone_number_id in accounts]
+    if len(ours) < len(read.texts):
+        log.warning("texts for a phone_number_id no authority has", texts=len(read.texts) - len(ours))
+    await _keep(parts, [(access, _fields(text), text.provider_message_id) for access, text in ours])
+    receipts = await _pass_on(parts, read.receipts)
+    ignored = read.ignored + len(read.texts) - len(ours) + len(read.receipts) - receipts
+    return Ignored(texts=len(ours), receipts=receipts, ignored=ignored)
+
+
+@router.post("/telegram/{account}", summary="Take an update of Telegram")
+async def take_telegram(account: str, request: Request, parts: Parts = Depends(parts_of)) -> Ignored:
+    """What people write to the bot, and who blocks it. `account` is the one named in the authority's file."""
+    access = next((one for one in _accesses(parts, Channel.TELEGRAM) if one.name == account), None)
+    expected = _secrets(parts, "webhook_secret", Channel.TELEGRAM).get(account, "")
+    if access is None or not telegram.verify_secret(expected, request.headers.get("x-telegram-bot-api-secret-token")):
+        raise await _refused(
+            parts, Channel.TELEGRAM, "X-Telegram-Bot-Api-Secret-Token is not the webhook_secret of this account"
+        )
+    update = _parsed(await limited(request, MOST_BYTES).body())
+    match telegram.read_update(update) if isinstance(update, dict) else None:
+        case InboundText() as text:
+            await _keep(parts, [(access, _fields(text), text.provider_message_id)])
+        case Blocked(sender, at):
+            said = {"sender": sender, "text": None, "kind": "blocked", "payload": None}
+            await _keep(parts, [(access, said, f"{sender}:blocked:{at.timestamp():.0f}")])
+        case Unblocked() | None:
+            return Ignored(texts=0, receipts=0, ignored=1)
+    return Ignored(texts=1, receipts=0, ignored=0)
+
+
+# ── texts of citizens ───────────────────────────────────────────────────────────────────────────────
+
+
+def _fields(text: InboundText) -> dict[str, Any]:
+    return {"sender": text.sender, "text": text.text, "kind": text.kind, "payload": text.payload}
+
+
+async def _keep(parts: Parts, texts: Sequence[tuple[ChannelAccess, dict[str, Any], str]]) -> None:
+    """Into the inbox, sealed, with the promise that somebody will read it. What is there already stays as it is."""
+    if not texts:
+        return
+    now = datetime.now(UTC)
+    async with parts.database.write() as session:
+        for access, said, provider_id in texts:
+            row = {
+                "account": access.name,
+                "provider_id": parts.seal.fingerprint(f"{access.name} {provider_id}").hex(),
+                "received_at": now,
+                "sealed": parts.seal.seal(json.dumps(said)),
+            }
+            added = _insert(session).values(row).on_conflict_do_nothing().returning(tables.InboundMessage.id)
+            inbound = await session.scalar(added)
+            if inbound is not None:
+                await outbox.add(session, CitizenWrote(inbound, access.channel), lane=Lane.REPLY)
+
+
+def _insert(session: AsyncSession) -> Any:
+    if session.get_bind().dialect.name == "postgresql":
+        return postgresql.insert(tables.InboundMessage)
+    return sqlite.insert(tables.InboundMessage)
+
+
+# ── receipts ────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _pass_on(parts: Parts, receipts: Iterable[Receipt]) -> int:
+    """To RabbitMQ, all at once. How many were ours. Raises a 503 Problem unless it confirmed every one."""
+    events = []
+    for receipt in receipts:
+        ours = REFERENCE.fullmatch(receipt.reference or "")
+        if ours is None:
+            metrics.RECEIPTS.labels(str(Channel.WHATSAPP), "not_ours").inc()
+            continue
+        dispatch, seq = int(ours[1]), int(ours[2])
+        events.append(ReceiptCame(dispatch, seq, receipt.progress, receipt.reason, receipt.at))
+    messages = (outbox.addressed(event, Lane.REPLY) for event in events)
+    prefix = parts.settings.amqp_prefix
+    answers = await asyncio.gather(
+        *(parts.publisher.publish(replace(message, exchange=prefix + message.exchange)) for message in messages),
+        return_exceptions=True,
+    )
+    troubles = [answer for answer in answers if answer is not None]
+    for trouble in troubles:
+        if not isinstance(trouble, BrokerAway | Unroutable):
+            raise trouble
+    if troubles:
+        log.warning("receipts not passed on", receipts=len(troubles), error=str(troubles[0]))
+        raise away(BROKER_AWAY)
+    return len(events)
+
+
+# ── who is allowed to say so ────────────────────────────────────────────────────────────────────────
+
+
+def _accesses(parts: Parts, channel: Channel) -> list[ChannelAccess]:
+    return [access for one in parts.authorities.values() for access in one.channels if access.channel is channel]
+
+
+def _secrets(parts: Parts, name: str, channel: Channel = Channel.WHATSAPP) -> dict[str, str]:
+    """The secret of that name of each account of the channel that has one."""
+    found = ((one.name, parts.settings.secrets.find(one.name, name)) for one in _accesses(parts, channel))
+    return {account: secret for account, secret in found if secret}
+
+
+def _accounts_by_phone_number_id(parts: Parts) -> dict[str, ChannelAccess]:
+    return {access.settings.get("phone_number_id", ""): access for access in _accesses(parts, Channel.WHATSAPP)}
+
+
+def _phone_number_ids(payload: object) -> set[str]:
+    """Every account a payload speaks of, wherever in it: each must be the signer's own."""
+    found: set[str] = set()
+    left = [payload]
+    while left:
+        node = left.pop()
+        if isinstance(node, dict):
+            if isinstance(key := node.get("phone_number_id"), str):
+                found.add(key)
+            left.extend(node.values())
+        elif isinstance(node, list):
+            left.extend(node)
+    return found
+
+
+def _parsed(raw: bytes) -> object:
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):
+        raise Problem(400, NO_JSON) from None
+
+
+async def _refused(parts: Parts, channel: Channel, sentence: str) -> Problem:
+    """The 401 to raise; counted, and noted in the audit as far as strangers may."""
+    metrics.WEBHOOKS_REFUSED.labels(str(channel)).inc()
+    now = time.monotonic()
+    if len(_audited) < AUDITED_A_MINUTE or now - _audited[0] > 60:
+        _audited.append(now)
+        async with parts.database.write() as session:
+            await audit.write(
+                session,
+                at=datetime.now(UTC),
+                actor="unknown",
+                action="refused webhook",
+                subject=str(channel),
+                why=sentence.split()[0],
+            )
+    return Problem(
+        401, f"{sentence}: sign it with the secret both sides have", headers={"WWW-Authenticate": "Signature"}
+    )
