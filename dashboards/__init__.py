@@ -1,0 +1,1 @@
+"""What people look at. Deleting this package must not stop an alert."""

@@ -1,0 +1,1 @@
+"""The dashboard people keep open while an alert goes out."""
