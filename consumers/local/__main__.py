@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from alerting.domain.delivery import Channel
 from consumers.local.services import NoBroker, NoDatabase, postgresql, rabbitmq
 from consumers.local.serving import AlreadyRunning, ServerDied
 
@@ -24,9 +25,31 @@ def demo() -> None:
 @app.command()
 def up() -> None:
     """The whole stack in the foreground, with simulated providers, until Ctrl-C."""
-    from consumers.local.stack import up as run_stack
+    from consumers.local.up import up as run_stack
 
     raise typer.Exit(run_stack())
+
+
+@app.command()
+def simulate(
+    channel: Annotated[Channel, typer.Argument(help="Which provider.")],
+    port: int = 8080,
+    host: str = "127.0.0.1",
+    api: Annotated[str, typer.Option(help="Where our API answers, for its webhooks.")] = "http://127.0.0.1:8000",
+) -> None:
+    """One simulated provider that knows the accounts of ALERTING_SECRETS_FILE."""
+    from alerting import authorities
+    from alerting.settings import Settings
+    from consumers.local import trial
+    from consumers.simulators import telegram, whatsapp
+    from consumers.simulators.__main__ import serve_until_told
+
+    known = (authorities.load(), Settings().secrets, api)
+    match channel:
+        case Channel.WHATSAPP:
+            serve_until_told(lambda: whatsapp.start(trial.whatsapp_settings(*known), host=host, port=port))
+        case Channel.TELEGRAM:
+            serve_until_told(lambda: telegram.start(trial.telegram_settings(*known), host=host, port=port))
 
 
 @app.command()

@@ -17,9 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from alerting import authorities
-from alerting.domain.authority import Authority
-from alerting.domain.delivery import Channel
-from alerting.domain.rendering import TEMPLATE
+from alerting.settings import Secrets
+from consumers.local import trial
 
 ROOT = Path(__file__).parents[2]
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -63,14 +62,17 @@ class Stack:
     whatsapp: dict[str, object] = field(default_factory=dict)
     telegram: dict[str, object] = field(default_factory=dict)
     api_port: int = 0
+    whatsapp_port: int = 0
+    telegram_port: int = 0
     running: dict[str, Process] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.where.mkdir(parents=True, exist_ok=True)
         self.api_port = self.api_port or free_port()
-        self.whatsapp_port, self.telegram_port = free_port(), free_port()
+        self.whatsapp_port = self.whatsapp_port or free_port()
+        self.telegram_port = self.telegram_port or free_port()
         self.authorities = authorities.load()
-        self._credentials = credentials(self.where / "secrets.json", self.authorities)
+        self._credentials = trial.credentials(self.where / "secrets.json", self.authorities)
         self._key = _key(self.where / "key")
 
     @property
@@ -128,14 +130,21 @@ class Stack:
 
     def start_simulators(self) -> None:
         """The providers, with the accounts of the authorities."""
-        for name, settings, port in (
-            ("simulator-whatsapp", self._whatsapp_settings(), self.whatsapp_port),
-            ("simulator-telegram", self._telegram_settings(), self.telegram_port),
-        ):
-            file = self.where / f"{name}.json"
-            file.write_text(json.dumps(settings))
-            self._start(name, f"{SIMULATORS[name]} --port {port} --config {file}")
+        ports = {"simulator-whatsapp": self.whatsapp_port, "simulator-telegram": self.telegram_port}
+        for name, port in ports.items():
+            self._start(name, f"{SIMULATORS[name]} --port {port} --config {self.write_simulator(name)}")
         self.wait_ready("simulator-whatsapp", "simulator-telegram")
+
+    def write_simulator(self, name: str) -> Path:
+        """The file of what a simulator is told."""
+        known = (self.authorities, Secrets(self._credentials), self.api)
+        told = {
+            "simulator-whatsapp": lambda: trial.whatsapp_settings(*known) | self.whatsapp,
+            "simulator-telegram": lambda: trial.telegram_settings(*known) | self.telegram,
+        }[name]()
+        file = self.where / f"{name}.json"
+        file.write_text(json.dumps(told))
+        return file
 
     def start(self, *names: str) -> None:
         """Start these processes of the Procfile, or all, and wait until they work."""
@@ -217,48 +226,6 @@ class Stack:
                 process.popen.wait()
         self.running.clear()
 
-    # ── what the simulators are told ────────────────────────────────────────────────────────────────
-
-    def _whatsapp_settings(self) -> dict[str, object]:
-        accounts, templates = {}, []
-        for authority in self.authorities.values():
-            for access in authority.channels:
-                if access.channel is Channel.WHATSAPP:
-                    accounts[access.settings["phone_number_id"]] = {
-                        "token": self._credentials[access.name]["token"],
-                        "display_phone_number": access.identity.removeprefix("+"),
-                    }
-                    templates.append((access.settings["template"], access.settings["template_language"]))
-        body = TEMPLATE.format(*("{{" + str(number) + "}}" for number in range(1, 6)))
-        return {
-            "accounts": accounts,
-            "templates": [
-                {"name": name, "language": language, "variables": 5, "body": body}
-                for name, language in dict.fromkeys(templates)
-            ],
-            "app_secret": next(iter(self._credentials.values()))["app_secret"],
-            "webhook_url": f"{self.api}/v1/webhooks/whatsapp",
-            **self.whatsapp,
-        }
-
-    def _telegram_settings(self) -> dict[str, object]:
-        bots: dict[str, object] = {}
-        channels: dict[str, object] = {}
-        for number, authority in enumerate(self.authorities.values(), start=1):
-            for access in authority.channels:
-                if access.channel is Channel.TELEGRAM:
-                    token = self._credentials[access.name]["token"]
-                    bots[token.partition(":")[0]] = {
-                        "token": token,
-                        "webhook_url": f"{self.api}/v1/webhooks/telegram/{access.name}",
-                        "webhook_secret": self._credentials[access.name]["webhook_secret"],
-                    }
-                    channels[access.settings["chat_id"]] = {
-                        "id": -1001000000000 - number,
-                        "subscribers": [5001, 5002],
-                    }
-        return {"accounts": bots, "channels": channels, **self.telegram}
-
 
 # ── pieces ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -267,26 +234,6 @@ def procfile() -> dict[str, str]:
     """The commands of the Procfile by name."""
     lines = (ROOT / "Procfile").read_text().splitlines()
     return {name.strip(): command.strip() for name, _, command in (line.partition(":") for line in lines if line)}
-
-
-def credentials(file: Path, all_authorities: dict[str, Authority]) -> dict[str, dict[str, str]]:
-    """Made-up credentials for every account, kept in `file` for the next time."""
-    if file.exists():
-        known: dict[str, dict[str, str]] = json.loads(file.read_text())
-        return known
-    app_secret, verify_token = secrets.token_hex(16), secrets.token_hex(8)
-    made = {
-        access.name: {
-            "token": f"{700000000 + number}:{secrets.token_hex(16)}",
-            "app_secret": app_secret,
-            "verify_token": verify_token,
-            "webhook_secret": secrets.token_hex(16),
-        }
-        for number, access in enumerate(a for authority in all_authorities.values() for a in authority.channels)
-    }
-    file.touch(mode=0o600)
-    file.write_text(json.dumps(made, indent=2))
-    return made
 
 
 def _key(file: Path) -> str:

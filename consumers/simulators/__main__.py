@@ -30,13 +30,13 @@ def run_whatsapp(
     changes = _read(config)
     if webhook is not None:
         changes["webhook_url"] = webhook
-    _run(lambda: whatsapp.start(changes, host=host, port=port))
+    serve_until_told(lambda: whatsapp.start(changes, host=host, port=port))
 
 
 @app.command("telegram")
 def run_telegram(port: int = 9102, host: Host = "127.0.0.1", config: ConfigFile = None) -> None:
     """Telegram's Bot API. A bot's webhook is set by setWebhook, or in the file."""
-    _run(lambda: telegram.start(_read(config), host=host, port=port))
+    serve_until_told(lambda: telegram.start(_read(config), host=host, port=port))
 
 
 def _read(config: Path | None) -> dict[str, Any]:
@@ -46,7 +46,9 @@ def _read(config: Path | None) -> dict[str, Any]:
     return found
 
 
-def _run(start: Callable[[], Awaitable[Served]]) -> None:
+def serve_until_told(start: Callable[[], Awaitable[Served]]) -> None:
+    """Listen until SIGTERM or Ctrl-C."""
+
     async def until_told() -> None:
         stop = asyncio.Event()
         for each in (signal.SIGTERM, signal.SIGINT):

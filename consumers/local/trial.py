@@ -1,0 +1,80 @@
+"""Made-up credentials, and what simulated providers must be told to know them. Never used in service."""
+
+import json
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from alerting.domain.authority import Authority, ChannelAccess
+from alerting.domain.delivery import Channel
+from alerting.domain.rendering import TEMPLATE
+from alerting.settings import Secrets
+
+Authorities = dict[str, Authority]
+
+
+def credentials(file: Path, authorities: Authorities) -> dict[str, dict[str, str]]:
+    """Credentials for every account, made up once and kept in `file` for the next time."""
+    if file.exists():
+        known: dict[str, dict[str, str]] = json.loads(file.read_text())
+        return known
+    app_secret, verify_token = secrets.token_hex(16), secrets.token_hex(8)
+    everybody = [access for authority in authorities.values() for access in authority.channels]
+    made = {
+        access.name: {
+            "token": f"{700000000 + number}:{secrets.token_hex(16)}",
+            "app_secret": app_secret,
+            "verify_token": verify_token,
+            "webhook_secret": secrets.token_hex(16),
+        }
+        for number, access in enumerate(everybody)
+    }
+    file.touch(mode=0o600)
+    file.write_text(json.dumps(made, indent=2))
+    return made
+
+
+def whatsapp_settings(authorities: Authorities, known: Secrets, api: str) -> dict[str, object]:
+    """The numbers and templates of all authorities, and where their webhooks go."""
+    accounts = list(_on(Channel.WHATSAPP, authorities))
+    templates = {(access.settings["template"], access.settings["template_language"]) for access in accounts}
+    body = TEMPLATE.format(*("{{" + str(number) + "}}" for number in range(1, 6)))
+    return {
+        "accounts": {
+            access.settings["phone_number_id"]: {
+                "token": known.get(access.name, "token"),
+                "display_phone_number": access.identity.removeprefix("+"),
+            }
+            for access in accounts
+        },
+        "templates": [
+            {"name": name, "language": language, "variables": 5, "body": body} for name, language in sorted(templates)
+        ],
+        "app_secret": known.get(accounts[0].name, "app_secret"),
+        "webhook_url": f"{api}/v1/webhooks/whatsapp",
+    }
+
+
+def telegram_settings(authorities: Authorities, known: Secrets, api: str) -> dict[str, object]:
+    """The bots and public channels of all authorities, and where their webhooks go."""
+    accounts = list(_on(Channel.TELEGRAM, authorities))
+    return {
+        "accounts": {
+            known.get(access.name, "token").partition(":")[0]: {
+                "token": known.get(access.name, "token"),
+                "username": access.settings.get("bot", "allerta_bot"),
+                "webhook_url": f"{api}/v1/webhooks/telegram/{access.name}",
+                "webhook_secret": known.get(access.name, "webhook_secret"),
+            }
+            for access in accounts
+        },
+        "channels": {
+            access.settings["chat_id"]: {"id": -1001000000000 - number, "subscribers": [5001, 5002]}
+            for number, access in enumerate(accounts, start=1)
+        },
+    }
+
+
+def _on(channel: Channel, authorities: Authorities) -> Iterator[ChannelAccess]:
+    for authority in authorities.values():
+        yield from (access for access in authority.channels if access.channel is channel)

@@ -1,0 +1,79 @@
+"""`make up`: the whole stack in the foreground, with simulated providers, on data that stays."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from honcho.manager import Manager
+from rich.console import Console
+from rich.table import Table
+
+from consumers.local.services import postgresql, rabbitmq
+from consumers.local.stack import ROOT, SIMULATORS, Stack, procfile
+
+API_PORT, WHATSAPP_PORT, TELEGRAM_PORT = 8000, 9101, 9102
+FIRST_METRICS_PORT = 9200
+
+
+def up() -> int:
+    """Run until Ctrl-C, or until a process ends; the exit status is that process's."""
+    where = ROOT / "var" / "up"
+    where.mkdir(parents=True, exist_ok=True)
+    console = Console(stderr=True)
+    console.print("Avvio di RabbitMQ e PostgreSQL…")
+    with (
+        rabbitmq(where / "rabbitmq", os.environ.get("AMQP_URL"), keep=True) as amqp,
+        postgresql(where / "postgresql", os.environ.get("DATABASE_URL"), keep=True) as database,
+    ):
+        stack = Stack(
+            where,
+            amqp,
+            database,
+            share_of_limit=0.95,
+            api_port=API_PORT,
+            whatsapp_port=WHATSAPP_PORT,
+            telegram_port=TELEGRAM_PORT,
+        )
+        stack.prepare()
+        tokens = _tokens(stack, where / "tokens.json")
+        manager = Manager()
+        commands = {
+            name: f"{command} --port {port} --config {stack.write_simulator(name)}"
+            for (name, command), port in zip(SIMULATORS.items(), (WHATSAPP_PORT, TELEGRAM_PORT), strict=True)
+        } | procfile()
+        ports = {name: FIRST_METRICS_PORT + number for number, name in enumerate(procfile())}
+        for name, command in commands.items():
+            own = {"METRICS_PORT": str(ports.get(name, 0)), "ALERTING_LOG_FORMAT": "plain"}
+            manager.add_process(
+                name,
+                command.replace("python ", f"exec {sys.executable} ", 1),
+                env=stack.environment | own,
+                cwd=str(ROOT),
+            )
+        _print_addresses(console, stack, tokens, ports)
+        manager.loop()
+        return int(manager.returncode or 0)
+
+
+def _tokens(stack: Stack, file: Path) -> dict[str, str]:
+    """Two people to try with, made once: the author of an alert cannot approve it."""
+    if file.exists():
+        known: dict[str, str] = json.loads(file.read_text())
+        return known
+    made = {"anna": stack.token("anna", "operator"), "bruno": stack.token("bruno", "approver")}
+    file.touch(mode=0o600)
+    file.write_text(json.dumps(made, indent=2))
+    return made
+
+
+def _print_addresses(console: Console, stack: Stack, tokens: dict[str, str], ports: dict[str, int]) -> None:
+    table = Table(title="Indirizzi", show_header=False)
+    table.add_row("API", f"{stack.api}/v1, descritta in {stack.api}/v1/openapi.json")
+    table.add_row("Stato", f"{stack.api}/v1/status")
+    table.add_row("Telefoni WhatsApp (simulati)", f"{stack.whatsapp_url}/__sim/phone/+393331234567")
+    table.add_row("Metriche", f"{stack.api}/metrics, " + ", ".join(f"{n} :{p}" for n, p in ports.items() if n != "api"))
+    table.add_row("Anna, operatrice", f"export ANNA={tokens['anna']}")
+    table.add_row("Bruno, approva", f"export BRUNO={tokens['bruno']}")
+    console.print(table)
+    console.print("Ctrl-C per fermare tutto. I dati restano in var/up.")
