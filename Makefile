@@ -21,6 +21,9 @@ up: $(READY)   ## the whole stack with simulated providers, in the foreground un
 test: $(READY)   ## all tests, on a real RabbitMQ, on SQLite and on a real PostgreSQL
 	@$(BIN)/python -m pytest $(ARGS)
 
+bench: $(READY)   ## measure; one part alone: make bench PART=idle; figures in var/bench.json
+	@$(BIN)/python -m tests.benchmarks $(PART)
+
 lint: $(READY)   ## style, types, and the directions of imports
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -68,4 +71,4 @@ define make_venv
 	rm -rf $(VENV); $(PYTHON) -m venv $(VENV)
 endef
 
-.PHONY: help setup demo up test lint lock clean
+.PHONY: help setup demo up test bench lint lock clean

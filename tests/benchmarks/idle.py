@@ -1,0 +1,80 @@
+"""Nothing else going on: from asking to issue until the provider has the first text."""
+
+import json
+import os
+import random
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+
+from consumers.local.demo import Api, issue
+from consumers.local.services import postgresql, rabbitmq
+from consumers.local.stack import Stack, fetch, running
+
+ALERTS = 120
+APART = (0.15, 0.35)  # seconds between one and the next
+OUTAGE = {
+    "kind": "interruzione-idrica",
+    "description": "Manca l'acqua per una rottura.",
+    "areas": ["fornacette"],
+}
+
+
+def idle(console: Console) -> dict[str, float]:
+    """p50 and p99 of 120 alerts on each database, with RabbitMQ and every process of the Procfile on this machine."""
+    with tempfile.TemporaryDirectory(prefix="allerta-bench-") as folder:
+        where = Path(folder)
+        where.chmod(0o755)
+        with (
+            rabbitmq(where / "rabbitmq", os.environ.get("AMQP_URL")) as amqp,
+            postgresql(where / "postgresql", os.environ.get("DATABASE_URL")) as server,
+        ):
+            databases = {"postgresql": server, "sqlite": f"sqlite+aiosqlite:///{where}/bench.sqlite"}
+            figures = {}
+            for name, database in databases.items():
+                waits = _measure(where / name, amqp, database, name)
+                figures |= {f"idle.{name}.p50_ms": _at(waits, 0.50), f"idle.{name}.p99_ms": _at(waits, 0.99)}
+    return figures
+
+
+def _measure(where: Path, amqp: str, database: str, name: str) -> list[float]:
+    stack = Stack(
+        where,
+        amqp,
+        database,
+        prefix=f"idle-{name}.",
+        copies={"deliver-whatsapp": 2},
+        whatsapp={"pair_every": 0.001},  # the same people are told again and again
+    )
+    with running(stack):
+        stack.prepare()
+        stack.start_simulators()
+        stack.start()
+        operator, approver = (Api(stack.api, stack.token(role, role, "calcinaia")) for role in ("operator", "approver"))
+        people = [
+            {"channel": "whatsapp", "address": f"+39333000{n:03d}1", "point": {"lat": 43.671, "lon": 10.589}}
+            for n in range(3)
+        ]
+        operator.post("/v1/recipients/batch", {"authority": "calcinaia", "items": people})
+        return [_one(stack, operator, approver, number) for number in track(range(ALERTS), f"idle, {name}")]
+
+
+def _one(stack: Stack, operator: Api, approver: Api, number: int) -> float:
+    time.sleep(random.uniform(*APART))
+    before = json.loads(fetch(f"{stack.whatsapp_url}/__sim/received?after=0") or b'{"next": 0}')["next"]
+    asked = issue(operator, approver, OUTAGE | {"headline": f"Rottura numero {number}"})
+    give_up = time.monotonic() + 10
+    while time.monotonic() < give_up:
+        seen = json.loads(fetch(f"{stack.whatsapp_url}/__sim/received?after={before}") or b'{"items": []}')["items"]
+        if seen:
+            return float(seen[0]["at"] - asked) * 1000
+        time.sleep(0.02)
+    raise RuntimeError(f"alert {number} reached nobody within 10 s")
+
+
+def _at(waits: list[float], share: float) -> float:
+    ordered = sorted(waits)
+    return round(ordered[min(len(ordered) - 1, int(len(ordered) * share))], 1)
