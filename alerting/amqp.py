@@ -27,6 +27,7 @@ HEARTBEAT = 20  # seconds
 BLOCKED_PATIENCE = 10.0
 CONNECT_PATIENCE = 10.0
 CONFIRM_PATIENCE = 5.0
+GOODBYE = 2.0
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 PRECONDITION_FAILED = 406
 
@@ -103,7 +104,8 @@ class Link:
         if self._up.is_set():
             return
         try:
-            await asyncio.wait_for(self._up.wait(), patience)
+            async with asyncio.timeout(patience):
+                await self._up.wait()
         except TimeoutError:
             raise BrokerAway(f"RabbitMQ is not reachable for {self.name}; still trying") from None
 
@@ -112,6 +114,7 @@ class Link:
         self._set_up.append(set_up)
 
     def start(self) -> None:
+        metrics.AMQP_UP.labels(self.name).set(0)
         self._task = asyncio.create_task(self._keep_connected(), name=f"amqp {self.name}")
 
     async def stop(self) -> None:
@@ -119,6 +122,12 @@ class Link:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+        if self._connection is not None and not self._connection.is_closed:
+            # What was acknowledged last is still on its way; a socket left open is a warning at the end.
+            gone = asyncio.Event()
+            self._connection.add_on_close_callback(lambda *_: gone.set())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(gone.wait(), GOODBYE)
 
     def check(self) -> None:
         """Raises what made the link give up for good, a TopologyMismatch."""
@@ -155,6 +164,7 @@ class Link:
                     await set_up()
                 self._up.set()
                 metrics.AMQP_UP.labels(self.name).set(1)
+                metrics.AMQP_BLOCKED.labels(self.name).set(0)  # the one before may have died blocked
                 log.info("amqp connected", link=self.name)
                 pause = SHORTEST_PAUSE
                 await closed
@@ -226,7 +236,8 @@ class Publisher:
             self._unconfirmed.pop(tag, None)
             raise BrokerAway(f"publish failed: {error!r}") from None
         try:
-            await asyncio.wait_for(confirmed, CONFIRM_PATIENCE)
+            async with asyncio.timeout(CONFIRM_PATIENCE):
+                await confirmed
         except TimeoutError:
             self._link.drop()
             raise BrokerAway(f"no confirm within {CONFIRM_PATIENCE:.0f} s: connection dropped") from None
@@ -241,19 +252,24 @@ class Publisher:
             if self._is_open():
                 return self._channel
             channel = await self._link.channel()
-            self._tags = itertools.count(1)
             selected: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
             channel.add_on_return_callback(self._on_return)
+            channel.add_on_close_callback(lambda _, reason: _fail(selected, BrokerAway(f"channel closed: {reason}")))
             channel.add_on_close_callback(self._on_close)
-            channel.confirm_delivery(self._on_confirm, callback=lambda frame: _settle(selected, frame))
+            channel.confirm_delivery(
+                lambda frame: self._on_confirm(channel, frame), callback=lambda frame: _settle(selected, frame)
+            )
             await _in_time(selected, "select confirms")
+            self._tags = itertools.count(1)
             self._channel = channel
             return channel
 
     def _on_return(self, _: Any, method: Any, properties: Any, __: bytes) -> None:
         self._returned[properties.message_id] = f"{method.exchange} {method.routing_key}: {method.reply_text}"
 
-    def _on_confirm(self, frame: Any) -> None:
+    def _on_confirm(self, channel: Any, frame: Any) -> None:
+        if channel is not self._channel:
+            return  # what it speaks of was given up on, and its tags are now another channel's
         method = frame.method
         tags = [t for t in self._unconfirmed if t <= method.delivery_tag] if method.multiple else [method.delivery_tag]
         acked = method.NAME == "Basic.Ack"
@@ -270,13 +286,18 @@ class Publisher:
                 _fail(confirmed, Unroutable(f"no queue takes {why}: is the topology declared?"))
             else:
                 _settle(confirmed, None)
-        if not acked and self._is_open():
+        if not acked:
             metrics.AMQP_CHANNEL_REOPENS.labels("nack").inc()
-            self._channel.close()
+            self._give_up("another message on it was refused")
+            channel.close()
 
     def _on_close(self, channel: Any, reason: Any) -> None:
         if self._channel is channel:
-            self._channel = None
+            self._give_up(reason)
+
+    def _give_up(self, reason: Any) -> None:
+        """The next message goes on a new channel. At once: the old one's end may come after its successor's start."""
+        self._channel = None
         unconfirmed, self._unconfirmed = self._unconfirmed, {}
         self._returned.clear()
         for _, confirmed in unconfirmed.values():
@@ -330,7 +351,7 @@ class Consumer:
     async def _consume_again(self) -> None:
         metrics.AMQP_CHANNEL_REOPENS.labels("closed").inc()
         if not self._link.is_up:
-            return  # the link sets everybody up when it is back
+            return self._link.drop()  # whoever is being set up right now is set up anew, all of them
         try:
             await self._consume()
         except BrokerAway:
@@ -400,7 +421,9 @@ async def _declared(channel: Any, what: str, declare: Callable[..., Any]) -> Non
 
 async def _in_time(future: "asyncio.Future[T]", what: str, patience: float = 5.0) -> T:
     try:
-        return await asyncio.wait_for(future, patience)
+        # Not wait_for: before Python 3.12 it swallows a cancellation that comes together with the answer.
+        async with asyncio.timeout(patience):
+            return await future
     except TimeoutError:
         raise BrokerAway(f"RabbitMQ did not {what} within {patience:.0f} s") from None
 
@@ -413,3 +436,4 @@ def _settle(future: "asyncio.Future[T]", value: T) -> None:
 def _fail(future: "asyncio.Future[Any]", error: Exception) -> None:
     if not future.done():
         future.set_exception(error)
+        future.exception()  # whoever waits gets it; where nobody does any more it is not worth a line in the log

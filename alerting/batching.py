@@ -32,15 +32,19 @@ async def release(session: AsyncSession, dispatch: tables.Dispatch, account: str
     waiting = select(tables.Batch).where(*of_account, tables.Batch.state == "waiting")
     batches = (await session.scalars(waiting.order_by(tables.Batch.id).limit(room))).all()
     for batch in batches:
-        await tell(session, batch, dispatch.not_after)
+        _mark_told(batch)
+    await outbox.add(session, *(ready(batch, dispatch.not_after) for batch in batches), lane=dispatch.lane)
     return len(batches)
 
 
-async def tell(session: AsyncSession, batch: tables.Batch, not_after: datetime) -> None:
-    """Promise the broker this batch, whatever it was before. Its lane is the one on its row, always."""
-    again = str(batch.told) if batch.told else ""
+async def tell_again(session: AsyncSession, batch: tables.Batch, not_after: datetime) -> None:
+    """Promise the broker a batch it was told of before. The lane is the one on the row, always."""
+    _mark_told(batch)
+    await outbox.add(session, ready(batch, not_after), lane=batch.lane, again=str(batch.told))
+
+
+def _mark_told(batch: tables.Batch) -> None:
     batch.state, batch.told, batch.touched_at = "told", batch.told + 1, time.time()
-    await outbox.add(session, ready(batch, not_after), lane=batch.lane, again=again)
 
 
 def ready(batch: tables.Batch, not_after: datetime) -> BatchReady:
@@ -76,7 +80,9 @@ async def rest(session: AsyncSession, batch: BatchReady) -> None:
 async def touch(session: AsyncSession, batches: list[int]) -> None:
     """Somebody is working on these."""
     await session.execute(
-        update(tables.Batch).where(tables.Batch.id.in_(batches)).values(touched_at=time.time(), state="told")
+        update(tables.Batch)
+        .where(tables.Batch.id.in_(batches), tables.Batch.state != "done")
+        .values(touched_at=time.time(), state="told")
     )
 
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from alerting.domain import cap
+from geo.drawing import IMPORTED
 from geo.geojson import parse_geojson, to_geojson
 from geo.shapes import Circle, Geofence, Polygon, Shape
 
@@ -97,7 +98,8 @@ def _area_to_json(area: cap.Area) -> dict[str, Any]:
 
 
 def _area_from_json(area: dict[str, Any]) -> cap.Area:
-    shapes = parse_geojson(area["boundary"]).shapes if area["boundary"] else ()
+    # The comune's own border is among them: an imported one has more vertices than anybody may draw.
+    shapes = parse_geojson(area["boundary"], IMPORTED).shapes if area["boundary"] else ()
     return cap.Area(
         area_desc=area["area_desc"],
         polygons=tuple(shape for shape in shapes if isinstance(shape, Polygon)),

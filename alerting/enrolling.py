@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting.domain.authority import Authority, ChannelAccess
@@ -43,6 +43,8 @@ async def enrol(
 async def _enrol_area(session: AsyncSession, authority: Authority, area: Area, now: datetime) -> None:
     if await session.get(tables.Area, (area.code, area.version)):
         return
+    older = (tables.Area.code == area.code, tables.Area.version < area.version, tables.Area.valid_to.is_(None))
+    await session.execute(update(tables.Area).where(*older).values(valid_to=now))
     session.add(
         tables.Area(
             code=area.code,

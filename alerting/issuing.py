@@ -2,7 +2,7 @@
 
 import secrets
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 
 from sqlalchemy import select
@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from alerting import audit, cap_json, metrics, outbox
 from alerting.domain import cap, rendering
 from alerting.domain.authority import Authority
+from alerting.domain.delivery import Channel
 from alerting.domain.events import AlertIssued
 from alerting.domain.kinds import DEFAULTS, SEVERITY_OF, WITHOUT_RED, Colour, Kind, Risk, needs_instruction
 from alerting.domain.lifecycle import Action, State, advance
@@ -19,10 +20,16 @@ from alerting.persistence import tables
 from alerting.targeting import Target
 from geo.areas import UnknownArea
 from geo.geojson import parse_geojson, to_geojson
-from geo.shapes import Circle, Geofence, Polygon, km2_outside
+from geo.shapes import Circle, Geofence, Polygon, Shape, km2_outside
 
 KM2_OUTSIDE_IGNORED = 0.05
 """Square kilometres a fence may reach over its publisher's border: drawings by two hands leave slivers."""
+
+LARGEST_SHARE_OUTSIDE = 0.5
+"""Of one drawn shape: a small one lies elsewhere altogether and still reaches over by very little."""
+
+RETRACTION_LASTS = timedelta(hours=6)
+"""At least. Somebody who was told wrongly a minute before it would have ended is still owed the truth."""
 
 LONGEST_HEADLINE = 160
 """CAP's own advice for a headline (OASIS CAP 1.2, 3.2.2)."""
@@ -144,11 +151,15 @@ async def issue(session: AsyncSession, row: tables.Alert, actor: Actor, now: dat
 async def cancel(
     session: AsyncSession, row: tables.Alert, authority: Authority, actor: Actor, reason: str, now: datetime
 ) -> tables.Alert | None:
-    """Take an alert back. A retraction waits for nobody: no second person, and the fastest lane.
+    """Take an alert back. A retraction waits for nobody: no second person, and flash where the alert was urgent.
 
     What still waits is withdrawn at once. Those who got it, or may have, are told by a Cancel, which is
-    returned; None when the alert had not been issued.
+    returned; None when the alert had not been issued. Raises NotAllowed, or Refused for a Cancel itself.
     """
+    if row.cancels is not None:
+        raise Refused(
+            Finding("identifier", f"{row.identifier} itself takes {row.cancels} back: say anew what holds after all")
+        )
     was = row.state
     row.state = advance(row.identifier, was, Action.CANCEL)
     row.ended_at = now
@@ -241,7 +252,7 @@ def _areas(wording: Wording, authority: Authority) -> tuple[cap.Area, ...]:
     istat = (cap.NamedValue("ISTAT", authority.istat),)
     areas = [_cap_area(area.name, area.fence, istat) for area in named]
     if wording.drawn is not None:
-        areas.append(_cap_area(wording.drawn_name or "la zona indicata sulla mappa", wording.drawn, istat))
+        areas.append(_cap_area(wording.drawn_name.strip() or "la zona indicata sulla mappa", wording.drawn, istat))
     return tuple(areas)
 
 
@@ -255,15 +266,22 @@ def _cap_area(name: str, fence: Geofence, geocodes: tuple[cap.NamedValue, ...]) 
 
 
 def _retraction(original: cap.Alert, authority: Authority, reason: str, now: datetime) -> cap.Alert:
+    """The Cancel. A reason too long for a channel is cut: this is no moment to ask for another."""
+    whole = _taken_back(original, authority, reason.strip(), now)
+    over = max(_over(whole, authority).values(), default=0)
+    return whole if over <= 0 else _taken_back(original, authority, f"{reason.strip()[: -over - 1]}…", now)
+
+
+def _taken_back(original: cap.Alert, authority: Authority, reason: str, now: datetime) -> cap.Alert:
     info = original.first
     taken_back = replace(
         info,
         response_type=(cap.ResponseType.ALL_CLEAR,),
         onset=None,
+        expires=max(info.expires, now + RETRACTION_LASTS),
+        web="",  # it tells of what no longer holds
         headline=f"ANNULLATO: {info.headline}"[:LONGEST_HEADLINE],
-        description=(
-            f"Il messaggio delle {rendering.in_words(original.sent)} non è più valido. {reason.strip()}".strip()
-        ),
+        description=f"Il messaggio delle {rendering.in_words(original.sent)} non è più valido. {reason}".strip(),
         instruction="non tenere più conto di quel messaggio.",
     )
     return cap.Alert(
@@ -345,24 +363,35 @@ def _check_place(wording: Wording, authority: Authority) -> list[Finding]:
         )
     if wording.drawn is not None:
         outside = km2_outside(wording.drawn, authority.territory.fence)
-        if outside > KM2_OUTSIDE_IGNORED:
+        if outside > KM2_OUTSIDE_IGNORED or any(_lies_elsewhere(s, authority) for s in wording.drawn.shapes):
             findings.append(
                 Finding(
                     "geofence",
-                    f"reaches {outside:.2f} km² outside the territory of {authority.name}: draw it inside the border",
+                    f"reaches {outside:.3f} km² outside the territory of {authority.name}: draw it inside the border",
                 )
             )
     return findings
 
 
+def _lies_elsewhere(shape: Shape, authority: Authority) -> bool:
+    alone = Geofence((shape,))
+    return km2_outside(alone, authority.territory.fence) > alone.area_km2 * LARGEST_SHARE_OUTSIDE
+
+
 def _check_length(alert: cap.Alert, authority: Authority) -> None:
-    rendered = rendering.render(alert)
-    for channel in {account.channel for account in authority.channels}:
-        if not rendering.fits(rendered, channel):
-            over = rendered.characters - rendering.MOST_CHARACTERS[channel]
-            raise Refused(
-                Finding("description", f"the whole text is {over} characters too long for {channel}: shorten it")
-            )
+    findings = [
+        Finding("description", f"the whole text is {over} characters too long for {channel}: shorten it")
+        for channel, over in _over(alert, authority).items()
+        if over > 0
+    ]
+    if findings:
+        raise Refused(*findings)
+
+
+def _over(alert: cap.Alert, authority: Authority) -> dict[Channel, int]:
+    """By how many characters the text exceeds what each of the authority's channels takes; negative where it fits."""
+    characters = rendering.render(alert).characters
+    return {account.channel: characters - rendering.MOST_CHARACTERS[account.channel] for account in authority.channels}
 
 
 def _still_useful(row: tables.Alert, now: datetime) -> None:

@@ -48,7 +48,7 @@ LEASE_WAIT = Histogram(
     buckets=SECONDS_OF_WORK,
 )
 LEASES = Counter("alerting_leases_total", "Leases of provider capacity asked for.", ["lane", "result"])
-SLOTS_EXPIRED = Counter("alerting_slots_expired_total", "Leased slots dropped because they were over 50 ms late.")
+SLOTS_EXPIRED = Counter("alerting_slots_expired_total", "Leased slots dropped because they were over 30 ms late.")
 REPEATED = Counter(
     "alerting_attempts_repeated_total",
     "Attempts made again because the worker of the first died.",

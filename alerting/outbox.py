@@ -170,4 +170,4 @@ async def relay(database: Database, link: Link, prefix: str = "") -> None:
 async def depth(session: AsyncSession) -> dict[Lane, tuple[int, float]]:
     """By lane: how many messages RabbitMQ has yet to confirm, and when the oldest was written (Unix time)."""
     query = select(OutboxMessage.lane, func.count(), func.min(OutboxMessage.created_at)).group_by(OutboxMessage.lane)
-    return {lane: (count, oldest) for lane, count, oldest in (await session.execute(query)).tuples()}
+    return {lane: (count, oldest) for lane, count, oldest in await session.execute(query)}

@@ -25,7 +25,7 @@ class Seal:
         """The text. Raises WrongKey where it was sealed under another key, or changed."""
         try:
             return self._cipher.decrypt(sealed[:NONCE], sealed[NONCE:], None).decode()
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # ValueError: too short to hold even a nonce
             raise WrongKey(
                 "something sealed does not open: ALERTING_KEY is not the key it was sealed under, or it was changed"
             ) from None

@@ -38,7 +38,7 @@ class Settings(BaseSettings):
     whatsapp_api_version: str = Field(default="v26.0", validation_alias="WHATSAPP_API_VERSION")
     telegram_url: str = Field(default="https://api.telegram.org", validation_alias="TELEGRAM_URL")
 
-    share_of_limit: float = 0.95
+    share_of_limit: float = Field(default=0.95, gt=0, le=1)
     """How much of a provider's published limit is used. Trials and benchmarks set 1.0."""
 
     log_format: str = "json"
@@ -75,11 +75,14 @@ class Settings(BaseSettings):
         if self.secrets_file is None:
             return Secrets({})
         try:
-            return Secrets(json.loads(self.secrets_file.read_text()))
+            by_account = json.loads(self.secrets_file.read_text())
         except FileNotFoundError:
             raise MissingSetting(f"ALERTING_SECRETS_FILE names {self.secrets_file}, which does not exist") from None
         except ValueError as error:
             raise MissingSetting(f"{self.secrets_file} is not JSON: {error}") from None
+        if not isinstance(by_account, dict) or not all(isinstance(one, dict) for one in by_account.values()):
+            raise MissingSetting(f'{self.secrets_file} has another shape than {{"<account>": {{"token": "…"}}}}')
+        return Secrets(by_account)
 
 
 class Secrets:

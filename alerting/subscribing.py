@@ -83,8 +83,9 @@ async def settle(session: AsyncSession, recipient: tables.Recipient, place: Plac
     for table in (tables.Place, tables.Membership):
         await session.execute(delete(table).where(table.recipient_id == recipient.id))
     areas = areas_of(place, authority)
-    # Who named no more than the comune is told of everything in it, like who named nothing.
-    recipient.located = place.point is not None or place.precision is Precision.FRAZIONE
+    # Who named no more than the comune is told of everything in it, like who named nothing; and so is who stands
+    # in no area we know of, or nothing would ever reach them.
+    recipient.located = bool(areas) and (place.point is not None or place.precision is Precision.FRAZIONE)
     if place.precision is Precision.NONE:
         return
     point = place.point

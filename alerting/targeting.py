@@ -43,6 +43,7 @@ PEOPLE = """
     FROM recipients r JOIN addresses a ON a.recipient_id = r.id
    WHERE r.authority = :authority AND r.live = :live AND r.left_at IS NULL
      AND a.rank = 0 AND a.sealed IS NOT NULL AND a.refused_at IS NULL
+     AND EXISTS (SELECT 1 FROM channel_accounts k WHERE k.name = a.account AND k.live = r.live)
      AND ({condition})"""
 
 
@@ -147,7 +148,7 @@ async def preview(session: AsyncSession, target: Target, authority: Authority, l
     return Preview(
         recipients=sum(count for _, count, _ in rows),
         place_unknown=sum(unknown or 0 for _, _, unknown in rows),
-        by_area={code: count for code, count in by_area.tuples() if code in names},
+        by_area={code: count for code, count in by_area if code in names},
         by_account=tuple(shares),
     )
 

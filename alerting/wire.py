@@ -10,6 +10,7 @@ from alerting.domain.events import AlertIssued, BatchReady, CitizenWrote, Event,
 from alerting.domain.lanes import Lane
 
 VERSION = 1
+BIGGEST_ID, BIGGEST_SEQ = 2**63 - 1, 2**31 - 1  # what the columns hold
 
 
 class Unreadable(Exception):
@@ -26,19 +27,20 @@ def decode(body: bytes) -> Event:
     """The event in a message. Raises Unreadable, saying what was wrong with it."""
     try:
         fields = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Unreadable(f"not JSON: {error}") from None
     if not isinstance(fields, dict):
         raise Unreadable(f"a JSON {type(fields).__name__}, not an object")
     version, name = fields.get("v"), fields.get("event")
-    if not isinstance(version, int) or version < 1:
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise Unreadable("no version: not a message of ours")
-    reader = _READERS.get(str(name))
+    reader = _READERS.get(name) if isinstance(name, str) else None
     if reader is None:
-        raise Unreadable(f"event {str(name)[:40]!r} of version {version} is unknown here")
+        what = name[:40] if isinstance(name, str) else type(name).__name__
+        raise Unreadable(f"event {what!r} of version {version} is unknown here")
     try:
         return reader(fields)
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise Unreadable(f"{name} of version {version} lacks or spoils a field: {error!r}") from None
 
 
@@ -54,6 +56,13 @@ def _plain(value: Any) -> Any:
             return value
 
 
+def _whole(value: Any, most: int) -> int:
+    number = int(value)
+    if not 0 <= number <= most:
+        raise ValueError(f"{number} is no number of ours")
+    return number
+
+
 def _when(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
@@ -64,7 +73,7 @@ def _when(text: str) -> datetime:
 def _alert_issued(f: dict[str, Any]) -> Event:
     return AlertIssued(
         alert=str(f["alert"]),
-        dispatch=int(f["dispatch"]),
+        dispatch=_whole(f["dispatch"], BIGGEST_ID),
         authority=str(f["authority"]),
         lane=Lane(f["lane"]),
         category=str(f["category"]),
@@ -76,21 +85,21 @@ def _alert_issued(f: dict[str, Any]) -> Event:
 
 def _batch_ready(f: dict[str, Any]) -> Event:
     return BatchReady(
-        batch=int(f["batch"]),
-        dispatch=int(f["dispatch"]),
+        batch=_whole(f["batch"], BIGGEST_ID),
+        dispatch=_whole(f["dispatch"], BIGGEST_ID),
         channel=Channel(f["channel"]),
         account=str(f["account"]),
         lane=Lane(f["lane"]),
-        first=int(f["first"]),
-        last=int(f["last"]),
+        first=_whole(f["first"], BIGGEST_SEQ),
+        last=_whole(f["last"], BIGGEST_SEQ),
         not_after=_when(f["not_after"]),
     )
 
 
 def _receipt_came(f: dict[str, Any]) -> Event:
     return ReceiptCame(
-        dispatch=int(f["dispatch"]),
-        seq=int(f["seq"]),
+        dispatch=_whole(f["dispatch"], BIGGEST_ID),
+        seq=_whole(f["seq"], BIGGEST_SEQ),
         progress=Progress[f["progress"]],
         reason=None if f["reason"] is None else Reason(f["reason"]),
         at=_when(f["at"]),
@@ -98,7 +107,7 @@ def _receipt_came(f: dict[str, Any]) -> Event:
 
 
 def _citizen_wrote(f: dict[str, Any]) -> Event:
-    return CitizenWrote(inbound=int(f["inbound"]), channel=Channel(f["channel"]))
+    return CitizenWrote(inbound=_whole(f["inbound"], BIGGEST_ID), channel=Channel(f["channel"]))
 
 
 _READERS: dict[str, Callable[[dict[str, Any]], Event]] = {

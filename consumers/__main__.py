@@ -35,7 +35,8 @@ def fanout() -> None:
         worker = Worker(settings, "fanout")
         fan_out = FanOut(worker.database, authorities.load(settings.authorities_folder))
         for lane in Lane:
-            worker.takes(fanout_queue(lane), fan_out.take, prefetch=2)
+            # Several at once: a Cancel that waits for calls under way holds up no other alert.
+            worker.takes(fanout_queue(lane), fan_out.take, prefetch=8, at_once=4)
         await worker.run()
 
     _run(work)

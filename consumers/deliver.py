@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 from sqlalchemy import update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import batching, cap_json, metrics, wire
 from alerting.amqp import Incoming
@@ -31,7 +33,7 @@ from alerting.domain.delivery import (
 )
 from alerting.domain.events import BatchReady
 from alerting.persistence import Database, ledger, tables
-from alerting.sealing import Seal
+from alerting.sealing import Seal, WrongKey
 from consumers.channel import Account, ChannelAdapter, Text
 from consumers.line import Errand, Held, Line
 from consumers.pacing import Pacer
@@ -44,6 +46,8 @@ HALT_LASTS = timedelta(seconds=30)
 """How long a halted account is left alone before one person's text probes it again."""
 SLOWED_FOR = timedelta(seconds=1)
 TEXTS_KEPT = 200
+SIGN_OF_LIFE = 60.0
+"""Seconds in hand after which a batch is touched, so that the reconciler does not take it for abandoned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,6 @@ class Saying:
 
     text: Text
     issued_at: datetime
-    live: bool
 
 
 class Delivery:
@@ -86,18 +89,20 @@ class Delivery:
             return self._bury(message, "unreadable", str(error))
         if not isinstance(batch, BatchReady) or batch.channel is not self._adapter.name:
             return self._bury(message, "misplaced", f"{type(batch).__name__} does not belong in {message.routing_key}")
-        state = await self._state_of(batch)
-        if state is None:
-            return self._bury(message, "orphan", f"batch {batch.batch} is not in the database")
-        if state == "done":  # RabbitMQ gave it to us again
+        async with self._database.read() as session:
+            row = await session.get(tables.Batch, batch.batch)
+            saying = await self._saying(session, batch)
+        if saying is None or row is None or not _same(row, batch):
+            return self._bury(
+                message, "orphan", f"batch {batch.batch} of dispatch {batch.dispatch} is not in the database"
+            )
+        if row.state == "done":  # RabbitMQ gave it to us again
             return message.ack()
         if _now() >= batch.not_after:
             return await self._end(message, batch, Reason.EXPIRED)
-        saying = await self._saying(batch)
-        if saying is None:
-            return self._bury(message, "orphan", f"dispatch {batch.dispatch} says nothing")
-        line = self._line(batch.account)
-        line.take(Held(message, batch, saying.text, saying.issued_at, arrived))
+        if row.state != "told":
+            await self._touch([row.id])
+        self._line(batch.account).take(Held(message, batch, saying.text, saying.issued_at, arrived))
         return None
 
     def _bury(self, message: Incoming, why: str, sentence: str) -> None:
@@ -105,39 +110,35 @@ class Delivery:
         log.error("dead letter", why=why, message=message.message_id, error=sentence)
         message.reject(requeue=False)
 
-    async def _state_of(self, batch: BatchReady) -> str | None:
+    async def _touch(self, batches: list[int]) -> None:
         async with self._database.write() as session:
-            row = await session.get(tables.Batch, batch.batch)
-            if row is None or (row.dispatch_id, row.first, row.last) != (
-                batch.dispatch,
-                batch.first,
-                batch.last,
-            ):
-                return None
-            if row.state != "done":
-                await batching.touch(session, [row.id])
-            return row.state
+            await batching.touch(session, batches)
 
     async def _end(self, message: Incoming, batch: BatchReady, reason: Reason) -> None:
-        """Nobody of it is told any more."""
+        """Nobody of it is told any more. With whom another worker is right now is that worker's to finish."""
         async with self._database.write() as session:
-            await ledger.withdraw(session, batch.dispatch, batch.first, batch.last, reason)
-            await batching.finish(session, batch)
+            await ledger.withdraw(session, batch.dispatch, batch.first, batch.last, reason, now=time.time())
+            left = await ledger.left_of(session, batch.dispatch, batch.first, batch.last)
+            if left.unfinished == 0:
+                await batching.finish(session, batch)
+        if left.unfinished:
+            held = Held(message, batch, Text(""), batch.not_after, time.monotonic(), exhausted=True)
+            return self._recorder.spent(held)  # to be looked at again when the claims have run out
         message.ack()
+        return None
 
-    async def _saying(self, batch: BatchReady) -> Saying | None:
+    async def _saying(self, session: AsyncSession, batch: BatchReady) -> Saying | None:
         """What the dispatch says on this account: read once, rendered once."""
         key = (batch.dispatch, batch.account)
         if key not in self._sayings:
-            async with self._database.read() as session:
-                dispatch = await session.get(tables.Dispatch, batch.dispatch)
-                if dispatch is None:
-                    return None
-                alert = await session.get(tables.Alert, dispatch.alert) if dispatch.alert else None
+            dispatch = await session.get(tables.Dispatch, batch.dispatch)
+            if dispatch is None:
+                return None
+            alert = await session.get(tables.Alert, dispatch.alert) if dispatch.alert else None
             account = self._accounts.get(batch.account)
             if len(self._sayings) >= TEXTS_KEPT:
                 self._sayings.pop(next(iter(self._sayings)))
-            self._sayings[key] = Saying(text_of(dispatch, alert, account), dispatch.issued_at, dispatch.live)
+            self._sayings[key] = Saying(text_of(dispatch, alert, account), dispatch.issued_at)
         return self._sayings[key]
 
     def _line(self, account: str) -> Line:
@@ -160,35 +161,54 @@ class Delivery:
         metrics.ENQUEUED_TO_SENT.labels(lane, channel).observe(time.monotonic() - held.arrived)
         reference = f"{held.batch.dispatch}.{claimed.seq}.{claimed.attempt}"
         started = time.perf_counter()
+        outcome: Outcome
         try:
             outcome = await self._adapter.send(account, self._seal.open(claimed.sealed), held.text, reference)
         except ChannelHalted as halt:
             outcome = await self._halt(account, halt)
         except TextRejected as rejected:
             return self._give_up_on_text(errand, rejected)
+        except WrongKey as error:
+            log.error("an address does not open", account=account.name, error=str(error))
+            outcome = Deferred(Reason.UNKNOWN_ANSWER)
+        except Exception as error:  # the unforeseen, when we may have spoken: a batch must not hang on it for ever
+            log.exception("an adapter failed", account=account.name, error=type(error).__name__)
+            outcome = Uncertain(Reason.UNKNOWN_ANSWER)
         metrics.PROVIDER_CALLS.labels(channel).observe(time.perf_counter() - started)
         self._measure(errand, outcome)
         if isinstance(outcome, Deferred) and outcome.whole_account and outcome.reason is not Reason.CHANNEL_HALTED:
             await self._slow_down(account, outcome)
-        return decide(outcome, attempts=claimed.attempt, now=_now(), expires=held.batch.not_after)
+        return decide(
+            outcome,
+            attempts=claimed.attempt,
+            now=_now(),
+            expires=held.batch.not_after,
+            maybe_told=claimed.maybe_told,
+        )
 
     async def _halt(self, account: Account, halt: ChannelHalted) -> Deferred:
         """The provider will not serve this account: tell the operators, leave it alone, probe it later."""
         metrics.HALTS.labels(str(account.channel)).inc()
         log.error("channel halted", account=account.name, cause=halt.cause)
         self._line(account.name).close_for(HALT_LASTS)
-        async with self._database.write() as session:
-            await session.execute(
-                update(tables.ChannelAccount)
-                .where(tables.ChannelAccount.name == account.name, tables.ChannelAccount.halted_at.is_(None))
-                .values(halted_at=_now(), halted_because=halt.cause[:300])
-            )
+        try:
+            async with self._database.write() as session:
+                await session.execute(
+                    update(tables.ChannelAccount)
+                    .where(tables.ChannelAccount.name == account.name, tables.ChannelAccount.halted_at.is_(None))
+                    .values(halted_at=_now(), halted_because=halt.cause[:300])
+                )
+        except (SQLAlchemyError, OSError) as error:  # the next probe writes it
+            log.warning("a halt could not be written", account=account.name, error=type(error).__name__)
         return Deferred(Reason.CHANNEL_HALTED, HALT_LASTS, whole_account=True)
 
     async def _slow_down(self, account: Account, outcome: Deferred) -> None:
         wait = outcome.wait or SLOWED_FOR
         self._line(account.name).close_for(wait)
-        await self._pacer.slow_down(account.name, wait)
+        try:
+            await self._pacer.slow_down(account.name, wait)
+        except (SQLAlchemyError, OSError) as error:  # others will be told by the provider themselves
+            log.warning("the others were not slowed down", account=account.name, error=type(error).__name__)
 
     def _give_up_on_text(self, errand: Errand, rejected: TextRejected) -> Decision:
         """The text is wrong for everybody: no point in asking for each of them."""
@@ -216,17 +236,24 @@ class Delivery:
     # ── housekeeping ────────────────────────────────────────────────────────────────────────────────
 
     async def tidy(self) -> None:
-        """Every few seconds: send fruitless batches to rest, and notice a line that died."""
+        """Every few seconds: send fruitless batches to rest, notice a line that died, show signs of life."""
         for line in self._lines.values():
             line.check()
+            line.give_back_kept_waiting()
             for held in line.fruitless():
                 line.drop(held)
+        held_long = [batch for line in self._lines.values() for batch in line.held_longer_than(SIGN_OF_LIFE)]
+        try:
+            if held_long:
+                await self._touch(held_long)
+        except (SQLAlchemyError, OSError) as error:  # what is told again meanwhile is recognised
+            log.warning("no sign of life", batches=len(held_long), error=type(error).__name__)
 
     async def drain(self) -> None:
         """Finish the calls under way, give back everybody else, write it all down."""
         for line in self._lines.values():
             await line.drain()
-        await self._recorder.flush()
+        await self._recorder.drain()
         await self._adapter.close()
 
 
@@ -239,6 +266,11 @@ def text_of(dispatch: tables.Dispatch, alert: tables.Alert | None, account: Acco
     language = account.settings.get("template_language", "it")
     variables = rendered.variables if template else ()
     return Text(rendered.body, template, variables, language, dispatch.not_after)
+
+
+def _same(row: tables.Batch, batch: BatchReady) -> bool:
+    """Whether a message speaks of the batch as it is: a database that was restored may have numbered anew."""
+    return (row.dispatch_id, row.first, row.last) == (batch.dispatch, batch.first, batch.last)
 
 
 def _now() -> datetime:

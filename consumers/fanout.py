@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from alerting import batching, metrics, wire
 from alerting.amqp import Incoming
 from alerting.domain.authority import Authority
-from alerting.domain.delivery import MAY_HAVE_ARRIVED, Progress, Reason
+from alerting.domain.delivery import MAY_HAVE_ARRIVED, Progress
 from alerting.domain.events import AlertIssued
 from alerting.domain.lanes import PEOPLE_PER_BATCH
 from alerting.issuing import target_of
@@ -45,27 +45,33 @@ class FanOut:
             metrics.DEAD_LETTERS.labels("misplaced").inc()
             return message.reject(requeue=False)
         started = time.monotonic()
-        await self.fan_out(event.dispatch)
+        if not await self.fan_out(event.dispatch):
+            metrics.DEAD_LETTERS.labels("orphan").inc()
+            return message.reject(requeue=False)
         metrics.FANOUT_SECONDS.labels(str(event.lane)).observe(time.monotonic() - started)
         message.ack()
         return None
 
-    async def fan_out(self, dispatch_id: int) -> None:
-        """Continue where the last page was committed. Whoever runs this twice, or by two, changes nothing."""
+    async def fan_out(self, dispatch_id: int) -> bool:
+        """Continue where the last page was committed. Whoever runs this twice, or by two, changes nothing.
+
+        False where there is no such alert in the database.
+        """
         async with self._database.read() as session:
             dispatch = await session.get(tables.Dispatch, dispatch_id)
             if dispatch is None or dispatch.alert is None:
                 log.error("an alert to fan out is not in the database", dispatch=dispatch_id)
-                return
+                return False
             alert = await session.get_one(tables.Alert, dispatch.alert)
             accounts = await self._accounts(session, dispatch)
         if alert.cancels is not None:
             await self._withdraw(alert.cancels)
             await self._page_by_page(dispatch_id, accounts, await self._who_may_have_it(alert.cancels))
-            return
+            return True
         async with self._database.read() as session:
             people = await select_recipients(session, target_of(alert), self._authorities[alert.authority])
         await self._page_by_page(dispatch_id, accounts, people)
+        return True
 
     async def _accounts(self, session: AsyncSession, dispatch: tables.Dispatch) -> list[tables.ChannelAccount]:
         """The accounts of the authority. The wall again: an exercise has accounts of its own."""
@@ -84,30 +90,40 @@ class FanOut:
     async def _page(
         self, dispatch_id: int, accounts: list[tables.ChannelAccount], people: Selection, size: int
     ) -> bool:
-        """The next page of the audience in one transaction; whether there may be another."""
+        """The next `size` of the audience, account after account, in one transaction; whether there may be more."""
         async with self._database.write() as session:
             dispatch = await batching.hold(session, dispatch_id)
             if dispatch.audience is not None:  # somebody came to the end before us
                 return False
-            if dispatch.withdrawn_at is not None:
-                dispatch.audience = dispatch.last_seq
-                return False
-            account = accounts[dispatch.fanned_accounts] if dispatch.fanned_accounts < len(accounts) else None
-            if account is None:
-                dispatch.audience = dispatch.last_seq
-                log.info("audience frozen", dispatch=dispatch.id, recipients=dispatch.audience)
-                return False
-            added, up_to = await _freeze(session, dispatch, account.name, people, size)
-            if added:
-                self._cut(session, dispatch, account, added)
-                await session.flush()
-                await batching.release(session, dispatch, account.name)
-            if added < size:
-                dispatch.fanned_accounts, dispatch.fanned_to = dispatch.fanned_accounts + 1, 0
-            else:
-                dispatch.fanned_to = up_to
+            room = 0 if dispatch.withdrawn_at else size
+            while room and dispatch.fanned_accounts < len(accounts):
+                room -= await self._of_account(session, dispatch, accounts[dispatch.fanned_accounts], people, room)
+            if room == 0 and not dispatch.withdrawn_at:
+                return True
+            dispatch.audience = dispatch.last_seq
+            log.info("audience frozen", dispatch=dispatch.id, recipients=dispatch.audience)
+            return False
+
+    async def _of_account(
+        self,
+        session: AsyncSession,
+        dispatch: tables.Dispatch,
+        account: tables.ChannelAccount,
+        people: Selection,
+        most: int,
+    ) -> int:
+        """The next recipients on one account, cut into batches of which the first are told. How many they are."""
+        added, up_to = await _freeze(session, dispatch, account.name, people, most)
+        if added:
+            self._cut(session, dispatch, account, added)
+            await session.flush()
+            await batching.release(session, dispatch, account.name)
             metrics.FANOUT_RECIPIENTS.labels(str(dispatch.lane)).inc(added)
-        return True
+        if added < most:
+            dispatch.fanned_accounts, dispatch.fanned_to = dispatch.fanned_accounts + 1, 0
+        else:
+            dispatch.fanned_to = up_to
+        return added
 
     def _cut(
         self, session: AsyncSession, dispatch: tables.Dispatch, account: tables.ChannelAccount, added: int
@@ -139,7 +155,7 @@ class FanOut:
         while True:
             async with self._database.write() as session:
                 dispatch = await _dispatch_of(session, original)
-                await ledger.withdraw(session, dispatch.id, 1, dispatch.last_seq, Reason.WITHDRAWN)
+                await ledger.withdraw(session, dispatch.id, 1, dispatch.last_seq, now=time.time())
                 sending = (await ledger.summary(session, dispatch.id)).get(Progress.SENDING, 0)
             if not sending or time.monotonic() > give_up:
                 return

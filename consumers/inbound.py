@@ -17,12 +17,19 @@ from alerting.domain.recipients import NOWHERE, Place, Precision
 from alerting.persistence import Database, tables
 from alerting.sealing import Seal
 from alerting.subscribing import Subscriber
+from geo.areas import Area, plain
 from geo.shapes import Point
 
 log = structlog.get_logger()
 
+NOT_SAID_TO_US = frozenset({"reaction", "system"})
+"""A thumb on one of our alerts, and WhatsApp's own notes about an account: nobody awaits an answer."""
+
 ANSWER_WITHIN = timedelta(hours=23)
 """WhatsApp takes free text for 24 hours after the person's own; a later answer would be refused."""
+
+FOR_THE_DESK = frozenset({"notforus", "askjoin", "askleave", "place"})
+"""What a two-way comune's desk reads itself: these words stay, sealed. The others were a command and are done."""
 
 
 class Inbound:
@@ -56,23 +63,28 @@ class Inbound:
     async def _handle(self, session: AsyncSession, row: tables.InboundMessage) -> None:
         now = datetime.now(UTC)
         said: dict[str, Any] = json.loads(self._seal.open(row.sealed)) if row.sealed else {}
-        row.handled_at, row.sealed = now, None  # understood: the words are not kept
+        row.handled_at = now
         known = self._accounts.get(row.account)
         if known is None or not said:
+            row.sealed = None
             log.warning("a text for an account no authority has", account=row.account)
             return
         authority, access = known
         who = Subscriber(authority, access, said["sender"])
         understood, answer = await self._act(session, who, said, now)
+        if not (authority.two_way and understood in FOR_THE_DESK):
+            row.sealed = None  # understood: the words are not kept
         metrics.INBOUND.labels(str(access.channel), understood).inc()
         if answer:
-            await reply(session, who, answer, self._seal, now)
+            await reply(session, who, answer, self._seal, now, not_after=row.received_at + ANSWER_WITHIN)
 
     async def _act(
         self, session: AsyncSession, who: Subscriber, said: dict[str, Any], now: datetime
     ) -> tuple[str, str]:
         """What was understood, and the words to answer with; none for somebody who shut the door."""
         texts = who.authority.texts
+        if said["kind"] in NOT_SAID_TO_US:
+            return said["kind"], ""
         if said["kind"] == "blocked":
             await subscribing.leave(session, who, self._seal, keyword="(bot bloccato)", now=now)
             return "blocked", ""
@@ -92,15 +104,19 @@ class Inbound:
         match meaning:
             case keywords.Join(name):
                 # Only the keyword is kept as proof: people attach their names to it. Some name their frazione.
+                frazione = _written_right(who.authority, name)
                 _, is_new = await subscribing.join(
                     session,
                     who,
                     self._seal,
                     keyword=who.authority.keywords.join,
                     now=now,
-                    place=_frazione(who.authority, name) or NOWHERE,
+                    place=Place(Precision.FRAZIONE, (frazione.code,)) if frazione else NOWHERE,
                 )
-                return texts.welcome if is_new else texts.already_subscribed
+                if not is_new:
+                    return texts.already_subscribed
+                # Said, never silently assumed: Selva and Marciana are surnames too.
+                return f"{texts.welcome}\n{texts.place_kept_as(frazione)}" if frazione else texts.welcome
             case keywords.Leave():
                 was_in = await subscribing.leave(
                     session, who, self._seal, keyword=who.authority.keywords.leave, now=now
@@ -136,19 +152,31 @@ class Inbound:
         return texts.place_kept_as(nearest)
 
 
-def _frazione(authority: Authority, name: str | None) -> Place | None:
+def _written_right(authority: Authority, name: str | None) -> Area | None:
+    """The frazione of exactly this name. Behind a joining keyword no slip is forgiven: it is mostly a person's name."""
+    named = (area for area in authority.territory.frazioni if plain(area.name) == plain(name or ""))
+    return next(named, None)
+
+
+def _frazione(authority: Authority, name: str) -> Place | None:
     """The place somebody named, if it is exactly one of the authority's."""
-    areas = authority.territory.gazetteer.named(name) if name else ()
-    return Place(Precision.FRAZIONE, (areas[0].code,)) if len(areas) == 1 else None
+    areas = authority.territory.gazetteer.named(name)
+    if len(areas) != 1:
+        return None
+    # Who names the comune itself has not said where in it.
+    precision = Precision.COMUNE if areas[0] == authority.territory.comune else Precision.FRAZIONE
+    return Place(precision, (areas[0].code,))
 
 
-async def reply(session: AsyncSession, who: Subscriber, words: str, seal: Seal, now: datetime) -> None:
+async def reply(
+    session: AsyncSession, who: Subscriber, words: str, seal: Seal, now: datetime, *, not_after: datetime
+) -> None:
     """Promise an answer to one person: a dispatch with an audience of one, in its own lane."""
     dispatch = tables.Dispatch(
         authority=who.authority.code,
         lane=Lane.REPLY,
         issued_at=now,
-        not_after=now + ANSWER_WITHIN,
+        not_after=not_after,
         audience=1,
         last_seq=1,
         reply_text=words,

@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -25,8 +26,10 @@ from consumers.pacing import Denied, Pacer, slots_of
 
 log = structlog.get_logger()
 
-CLAIM_LASTS = 45.0  # seconds: longer than the longest call to a provider and its recording
-SLOT_SPOILS = 0.05  # seconds: a later slot is dropped, or a stall would be followed by a burst
+CLAIM_LASTS = 30.0  # seconds: longer than the longest call to a provider and its recording
+CLAIM_NEEDED = 20.0  # seconds a claim must still last when the call begins, or another might make it too
+READY_AT_MOST = 5.0  # seconds: whom a more urgent lane or a closed account keeps from being told is given back
+SLOT_SPOILS = 0.03  # seconds: a later slot is dropped, or a stall would be followed by a burst
 MOST_IN_FLIGHT, KEPT_FOR_URGENT = 96, 32
 PAUSE_AFTER_TROUBLE = 0.5
 FRUITLESS = 60.0
@@ -58,10 +61,11 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """One person to be told: claimed, and not yet tried."""
+    """One person to be told: claimed until then (Unix time), and not yet tried."""
 
     held: Held
     claimed: ledger.Claimed
+    until: float
 
 
 Telling = Callable[[Account, Errand], Awaitable[Decision]]
@@ -91,7 +95,9 @@ class Line:
         self._changed = asyncio.Event()
         self._calls: set[asyncio.Task[None]] = set()
         self._closed_until = 0.0
+        self._idle_until = 0.0
         self._tasks: list[asyncio.Task[None]] = []
+        self._claiming = asyncio.Lock()
 
     def start(self) -> None:
         for loop in (self._keep_claiming, self._keep_leasing, self._keep_sending):
@@ -129,10 +135,24 @@ class Line:
         long_ago = time.monotonic() - FRUITLESS
         return [h for h in self._held[Lane.ROUTINE] if h.moved < long_ago and not h.unrecorded]
 
+    def held_longer_than(self, seconds: float) -> list[int]:
+        """The numbers of the batches that have been in hand so long."""
+        long_ago = time.monotonic() - seconds
+        return [held.batch.batch for lane in Lane for held in self._held[lane] if held.arrived < long_ago]
+
+    def give_back_kept_waiting(self) -> None:
+        """Whoever was claimed and could not be told: a Cancel must not wait for them, nor another worker."""
+        long_ago = time.time() + CLAIM_LASTS - READY_AT_MOST
+        for ready in self._ready.values():
+            for errand in [errand for errand in ready if errand.until < long_ago]:
+                ready.remove(errand)
+                self._book.give_back(errand)
+
     async def drain(self) -> None:
         """Claim nobody more, give back who is not yet tried, and wait for the calls under way."""
-        for task in self._tasks:
-            task.cancel()
+        async with self._claiming:  # who is being claimed right now would stay claimed, and told by nobody
+            for task in self._tasks:
+                task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for lane in Lane:
             while self._ready[lane]:
@@ -149,7 +169,8 @@ class Line:
                 await self._until_changed()
                 continue
             try:
-                await self._claim(held)
+                async with self._claiming:
+                    await self._claim(held)
             except (SQLAlchemyError, OSError) as error:
                 log.warning("claiming paused", account=self.account.name, error=type(error).__name__)
                 await asyncio.sleep(PAUSE_AFTER_TROUBLE)
@@ -169,13 +190,17 @@ class Line:
             claimed = await ledger.claim(
                 session, batch.dispatch, batch.first, batch.last, most=most, now=now, until=now + CLAIM_LASTS
             )
-        if len(claimed) < most:
+        dropped = held.exhausted
+        if len(claimed) < most and not dropped:
             held.exhausted = True
             self._held[held.lane].remove(held)
         held.unrecorded += len(claimed)
         lane, channel = str(held.lane), str(batch.channel)
         for person in claimed:
-            errand = Errand(held, person)
+            errand = Errand(held, person, now + CLAIM_LASTS)
+            if dropped:
+                self._book.give_back(errand)
+                continue
             if person.again:
                 metrics.REPEATED.labels(lane, channel).inc()
             self._ready[held.lane].append(errand)
@@ -190,7 +215,7 @@ class Line:
         asked_since: float | None = None
         while True:
             lane = self._top()
-            if lane is None or len(self._slots) > self._slice // 2 or time.monotonic() < self._closed_until:
+            if lane is None or len(self._slots) > self._slice // 2 or not self._is_open(lane):
                 asked_since = None
                 await self._until_changed(0.05 if lane is not None else None)
                 continue
@@ -208,8 +233,13 @@ class Line:
             metrics.LEASE_WAIT.labels(str(lane)).observe(time.monotonic() - asked_since)
             asked_since = None
             self._rate = answer.rate
+            if time.monotonic() < self._closed_until:
+                continue  # the provider slowed us down while we asked
             self._slots.extend(answer.slots)
             self._changed.set()
+
+    def _is_open(self, lane: Lane) -> bool:
+        return time.monotonic() >= self._closed_until and self._has_room(lane)
 
     @property
     def _slice(self) -> int:
@@ -231,17 +261,23 @@ class Line:
 
     async def _keep_sending(self) -> None:
         while True:
-            if not self._slots or self._top() is None:
+            if self._top() is None:
+                await self._until_changed()
+                self._idle_until = time.monotonic()
+                continue
+            if not self._slots:
                 await self._until_changed()
                 continue
             delay = self._slots[0] - time.monotonic()
+            if delay < -SLOT_SPOILS and self._slots[0] < self._idle_until:
+                self._slots.popleft()  # leased for somebody who is told already: nobody was kept waiting
+                continue
             if delay > 0:
                 await asyncio.sleep(delay)
                 if not self._slots:
                     continue
             errand = await self._errand_for(self._slots.popleft())
             if errand is not None:
-                await self._room(errand.held.lane)
                 self._call(errand)
 
     async def _errand_for(self, slot: float) -> Errand | None:
@@ -250,24 +286,31 @@ class Line:
             lane = self._top()
             if lane is None:
                 return None
-            if self._ready[lane]:
+            if self._ready[lane] and self._has_room(lane):
                 errand = self._ready[lane].popleft()
                 self._changed.set()
+                if errand.until - time.time() < CLAIM_NEEDED:
+                    self._book.give_back(errand)
+                    continue
                 return errand
             await self._until_changed(left)
         metrics.SLOTS_EXPIRED.inc()
         return None
 
-    async def _room(self, lane: Lane) -> None:
+    def _has_room(self, lane: Lane) -> bool:
         """A provider that hangs holds up no more calls than this; some room is the urgent lanes' alone."""
-        most = MOST_IN_FLIGHT + (KEPT_FOR_URGENT if lane.is_urgent else 0)
-        while len(self._calls) >= most:
-            await asyncio.wait(self._calls, return_when=asyncio.FIRST_COMPLETED)
+        return len(self._calls) < MOST_IN_FLIGHT + (KEPT_FOR_URGENT if lane.is_urgent else 0)
 
     def _call(self, errand: Errand) -> None:
         call = asyncio.create_task(self._tell_and_record(errand))
         self._calls.add(call)
-        call.add_done_callback(self._calls.discard)
+        call.add_done_callback(self._called)
+
+    def _called(self, call: asyncio.Task[None]) -> None:
+        was_full = len(self._calls) >= MOST_IN_FLIGHT
+        self._calls.discard(call)
+        if was_full:
+            self._changed.set()
 
     async def _tell_and_record(self, errand: Errand) -> None:
         decision = await self._tell(self.account, errand)
@@ -276,7 +319,7 @@ class Line:
 
     async def _until_changed(self, patience: float | None = None) -> None:
         self._changed.clear()
-        try:
-            await asyncio.wait_for(self._changed.wait(), patience)
-        except TimeoutError:
-            return
+        with suppress(TimeoutError):
+            # Not wait_for: it begins to wait a turn of the loop later, and another's clear() may come between.
+            async with asyncio.timeout(patience):
+                await self._changed.wait()

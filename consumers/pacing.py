@@ -19,7 +19,8 @@ from alerting.persistence import Database
 SLICE = 0.06  # seconds of the account's rate that one lease takes
 MOST_SLOTS = 256
 HORIZON = 0.1  # seconds ahead that the less urgent lanes may lease
-HOLD = 0.2  # seconds a lane with unmet demand keeps the lower ones out after its lease
+LOOKS_BACK = 0.025  # seconds of capacity that a late lease still gets: slots so old are spent at once, or spoil
+HOLD = 0.5  # seconds a lane with unmet demand keeps the lower ones out after its lease
 LOWERED_TO = 0.8
 RECOVERS_BY, RECOVERS_EVERY = 1.05, 30.0  # as much, each so many seconds
 
@@ -86,7 +87,7 @@ SQLITE = Words(PRESENT, PRESENT, "max", "min")
 @cache
 def _lease_statement(lane: Lane, words: Words) -> tuple[TextClause, TextClause]:
     """How one lane leases, and how it learns when to ask again."""
-    start = f"{words.greatest}(tat, c.now)"
+    start = f"{words.greatest}(tat, c.now - {LOOKS_BACK})"
     hold = ""
     if lane in HOLDS:
         kept = HOLDS[lane]

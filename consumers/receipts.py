@@ -1,17 +1,20 @@
 """What a provider says happened, into the ledger: in any order, twice, and before our own recording."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import structlog
-from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Row, and_, bindparam, select, tuple_, update
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import metrics, wire
 from alerting.amqp import Incoming
-from alerting.domain.delivery import Progress, after
+from alerting.domain.delivery import Channel, Progress, after
 from alerting.domain.events import ReceiptCame
+from alerting.domain.lanes import Lane
 from alerting.persistence import Database, tables
 
 log = structlog.get_logger()
@@ -26,6 +29,11 @@ class _Waiting:
 
     receipt: ReceiptCame
     written: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def fails(self, error: Exception) -> None:
+        """Whoever waits is told why; nobody does when we are being stopped."""
+        if not self.written.done():
+            self.written.set_exception(error)
 
 
 class Receipts:
@@ -67,38 +75,90 @@ class Receipts:
     async def _write(self, crowd: list[_Waiting]) -> None:
         try:
             async with self._database.write() as session:
-                for waiting in sorted(crowd, key=lambda w: (w.receipt.dispatch, w.receipt.seq)):
-                    await _move(session, waiting.receipt)
+                await _move(session, [waiting.receipt for waiting in crowd])
+        except (DataError, IntegrityError) as error:
+            if len(crowd) == 1:
+                return crowd[0].fails(error)
+            for waiting in crowd:  # one of them spoils it: it must not take the others with it
+                await self._write([waiting])
+            return None
         except (SQLAlchemyError, OSError) as error:
             for waiting in crowd:
-                waiting.written.set_exception(error)
-            return
+                waiting.fails(error)
+            return None
         for waiting in crowd:
-            waiting.written.set_result(None)
+            if not waiting.written.done():
+                waiting.written.set_result(None)
+        return None
 
 
-async def _move(session: AsyncSession, receipt: ReceiptCame) -> None:
-    """One delivery, as far as the receipt moves it."""
-    delivery = await session.get(tables.Delivery, (receipt.dispatch, receipt.seq), with_for_update=True)
-    if delivery is None:
-        metrics.RECEIPTS.labels("", "unknown").inc()
-        return
-    was, now = Progress(delivery.progress), after(Progress(delivery.progress), receipt.progress)
-    if now is was:
-        return
-    delivery.progress = now.value
-    delivery.reason = receipt.reason.value if receipt.reason else None
-    lane, channel, seconds = await _how_long(session, receipt)
+Standing = Row[int, int, int, Lane, datetime, Channel]
+"""dispatch_id, seq and progress of a delivery; the lane and the issue of its dispatch; its channel."""
+
+
+async def _move(session: AsyncSession, receipts: Sequence[ReceiptCame]) -> None:
+    """As far as they move anybody: one reading and one writing, however many they are."""
+    standing = {(row.dispatch_id, row.seq): row for row in await _standing(session, receipts)}
+    progress = {key: Progress(row.progress) for key, row in standing.items()}
+    moved: dict[tuple[int, int], ReceiptCame] = {}
+    for receipt in receipts:
+        key = (receipt.dispatch, receipt.seq)
+        if key not in standing:
+            metrics.RECEIPTS.labels("", "unknown").inc()
+            continue
+        was, progress[key] = progress[key], after(progress[key], receipt.progress)
+        if progress[key] is not was:
+            moved[key] = receipt
+            _measure(standing[key], receipt, was, progress[key])
+    if moved:
+        connection = await session.connection()
+        await connection.execute(
+            update(tables.Delivery)
+            .where(tables.Delivery.dispatch_id == bindparam("of"), tables.Delivery.seq == bindparam("number"))
+            .values(progress=bindparam("to"), reason=bindparam("why")),
+            [
+                {
+                    "of": key[0],
+                    "number": key[1],
+                    "to": progress[key].value,
+                    "why": receipt.reason.value if receipt.reason else None,
+                }
+                for key, receipt in sorted(moved.items())
+            ],
+        )
+
+
+async def _standing(session: AsyncSession, receipts: Sequence[ReceiptCame]) -> Sequence[Standing]:
+    """Where the deliveries they speak of stand, locked; in one order for all, so that nobody waits in a circle."""
+    keys = {(receipt.dispatch, receipt.seq) for receipt in receipts}
+    query = (
+        select(
+            tables.Delivery.dispatch_id,
+            tables.Delivery.seq,
+            tables.Delivery.progress,
+            tables.Dispatch.lane,
+            tables.Dispatch.issued_at,
+            tables.Batch.channel,
+        )
+        .join(tables.Dispatch, tables.Dispatch.id == tables.Delivery.dispatch_id)
+        .join(
+            tables.Batch,
+            and_(
+                tables.Batch.dispatch_id == tables.Delivery.dispatch_id,
+                tables.Batch.first <= tables.Delivery.seq,
+                tables.Batch.last >= tables.Delivery.seq,
+            ),
+        )
+        .where(tuple_(tables.Delivery.dispatch_id, tables.Delivery.seq).in_(keys))
+        .order_by(tables.Delivery.dispatch_id, tables.Delivery.seq)
+        .with_for_update(of=tables.Delivery)
+    )
+    return (await session.execute(query)).all()
+
+
+def _measure(standing: Standing, receipt: ReceiptCame, was: Progress, now: Progress) -> None:
+    lane, channel = str(standing.lane), str(standing.channel)
     metrics.RECEIPTS.labels(channel, receipt.progress.name.lower()).inc()
     if now is Progress.DELIVERED or (now is Progress.READ and was is not Progress.DELIVERED):
+        seconds = max(0.0, (receipt.at - standing.issued_at).total_seconds())
         metrics.ISSUED_TO_DELIVERED.labels(lane, channel).observe(seconds)
-
-
-async def _how_long(session: AsyncSession, receipt: ReceiptCame) -> tuple[str, str, float]:
-    """Lane, channel, and seconds from issue until the receipt's own time."""
-    dispatch = await session.get_one(tables.Dispatch, receipt.dispatch)
-    channel = await session.scalar(
-        text("SELECT channel FROM batches WHERE dispatch_id = :dispatch AND first <= :seq ORDER BY first DESC LIMIT 1"),
-        {"dispatch": receipt.dispatch, "seq": receipt.seq},
-    )
-    return str(dispatch.lane), str(channel or ""), max(0.0, (receipt.at - dispatch.issued_at).total_seconds())

@@ -55,7 +55,7 @@ class Reconciler:
             batches = (await session.scalars(abandoned.order_by(tables.Batch.id).limit(AT_ONCE))).all()
             for batch in batches:
                 dispatch = await batching.hold(session, batch.dispatch_id)
-                await batching.tell(session, batch, dispatch.not_after)
+                await batching.tell_again(session, batch, dispatch.not_after)
                 log.warning("told again", batch=batch.id, lane=str(batch.lane))
 
     async def _fan_out_abandoned(self, now: float) -> None:
@@ -93,4 +93,4 @@ class Reconciler:
                 dispatch = (
                     await session.scalars(select(tables.Dispatch).where(tables.Dispatch.alert == alert.identifier))
                 ).one()
-                await ledger.withdraw(session, dispatch.id, 1, dispatch.last_seq, Reason.EXPIRED)
+                await ledger.withdraw(session, dispatch.id, 1, dispatch.last_seq, Reason.EXPIRED, now=now.timestamp())

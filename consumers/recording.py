@@ -41,6 +41,8 @@ class Recorder:
         self._given_back: list[Errand] = []
         self._spent: dict[Held, None] = {}
         self._something = asyncio.Event()
+        self._writing = asyncio.Lock()
+        self._letting_go: set[asyncio.Task[None]] = set()
 
     # ── what lines report ───────────────────────────────────────────────────────────────────────────
 
@@ -70,10 +72,17 @@ class Recorder:
         while self._results or self._given_back or self._spent:
             self._something.clear()
             try:
-                await self._write_some()
+                async with self._writing:  # a drain flushes beside run(): a group is written, and forgotten, once
+                    await self._write_some()
             except (SQLAlchemyError, OSError) as error:
                 log.warning("recording paused", rows=len(self._results), error=type(error).__name__)
                 await asyncio.sleep(PAUSE_AFTER_TROUBLE)
+
+    async def drain(self) -> None:
+        """Write all that was reported, and acknowledge or put to rest every batch that came to its end."""
+        await self.flush()
+        while self._letting_go:
+            await asyncio.wait(self._letting_go)
 
     async def _write_some(self) -> None:
         results, given_back = self._results[:MOST_ROWS], self._given_back[:]
@@ -82,30 +91,46 @@ class Recorder:
         ended = [h for h in {**dict.fromkeys(e.held for e in errands), **self._spent} if _ends(h, recorded)]
         async with self._database.write() as session:
             await ledger.record(session, [row for _, row in results])
-            for dispatch, seqs in _by_dispatch(given_back).items():
-                await ledger.give_back(session, dispatch, seqs)
-            waits = {held: await _settle(session, held.batch) for held in ended}
+            for dispatch, claims in _by_dispatch(given_back).items():
+                await ledger.give_back(session, dispatch, claims)
+            # Each locks its dispatch: everybody in the same order.
+            waits = {h: await _settle(session, h.batch) for h in sorted(ended, key=lambda h: h.batch.dispatch)}
         del self._results[: len(results)]
         del self._given_back[: len(given_back)]
         for held, people in recorded.items():
             held.unrecorded -= people
+            if held.is_spent and held not in waits:  # its last claim found nobody while we wrote
+                self.spent(held)
             metrics.IN_FLIGHT.labels(str(held.lane), str(held.batch.channel)).dec(people)
         for held, wait in waits.items():
             self._spent.pop(held, None)
-            await self._let_go(held, wait)
+            self._begin_to_let_go(held, wait)
         for held in [held for held in self._spent if not held.is_spent]:
             del self._spent[held]  # it will be reported by its last errand
 
-    async def _let_go(self, held: Held, wait: timedelta | None) -> None:
-        """Acknowledge; what rests is put into its lane's wait queue first, so that it is never nowhere."""
-        if wait is not None:
+    def _begin_to_let_go(self, held: Held, wait: timedelta | None) -> None:
+        """Beside the writing: a broker that takes nothing must not keep us from recording what was said."""
+        if wait is None:
+            return held.message.ack()
+        task = asyncio.create_task(self._put_to_rest(held, wait), name=f"rest batch {held.batch.batch}")
+        self._letting_go.add(task)
+        task.add_done_callback(self._letting_go.discard)
+        return None
+
+    async def _put_to_rest(self, held: Held, wait: timedelta) -> None:
+        """Into its lane's wait queue, and only then acknowledged, so that it is never nowhere.
+
+        Until RabbitMQ takes it, it stays ours: given back it would come at once, again and again, and each time
+        counts towards its delivery limit.
+        """
+        message = resting(held.batch, wait, self._prefix)
+        while True:
             try:
-                await self._publisher.publish(resting(held.batch, wait, self._prefix))
+                await self._publisher.publish(message)
+                break
             except (BrokerAway, Unroutable) as error:
-                # Not acknowledged: RabbitMQ gives it to somebody when it is back. The reconciler sees to the rest.
-                log.warning("a batch could not be put to rest", batch=held.batch.batch, error=str(error))
-                held.message.reject(requeue=True)
-                return
+                log.warning("a batch could not be put to rest yet", batch=held.batch.batch, error=str(error))
+                await asyncio.sleep(PAUSE_AFTER_TROUBLE)
         held.message.ack()
 
     def _row(self, errand: Errand, decision: Decision) -> ledger.Recorded:
@@ -144,7 +169,7 @@ async def _is_over(session: AsyncSession, batch: BatchReady) -> bool:
     dispatch = await batching.hold(session, batch.dispatch)
     if dispatch.withdrawn_at is None:
         return False
-    await ledger.withdraw(session, batch.dispatch, batch.first, batch.last)
+    await ledger.withdraw(session, batch.dispatch, batch.first, batch.last, now=time.time())
     left = await ledger.left_of(session, batch.dispatch, batch.first, batch.last)
     return left.unfinished == 0
 
@@ -161,8 +186,8 @@ def _ends(held: Held, recorded: dict[Held, int]) -> bool:
     return held.exhausted and held.unrecorded == recorded.get(held, 0)
 
 
-def _by_dispatch(errands: list[Errand]) -> dict[int, list[int]]:
-    by_dispatch: dict[int, list[int]] = defaultdict(list)
+def _by_dispatch(errands: list[Errand]) -> dict[int, list[tuple[int, int]]]:
+    by_dispatch: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for errand in errands:
-        by_dispatch[errand.held.batch.dispatch].append(errand.claimed.seq)
+        by_dispatch[errand.held.batch.dispatch].append((errand.claimed.seq, errand.claimed.attempt))
     return by_dispatch

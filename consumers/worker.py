@@ -6,14 +6,16 @@ per queue: a consumer timeout closes the channel. SIGTERM drains.
 
 import asyncio
 import contextlib
+import random
 import signal
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from alerting import metrics
 from alerting.amqp import BrokerAway, Consumer, Incoming, Link, Publisher, Unroutable, declares
@@ -27,6 +29,7 @@ log = structlog.get_logger()
 DRAIN_WITHIN = 10.0  # seconds
 TIDY_EVERY = 5.0
 PAUSE_AFTER_TROUBLE = 0.5
+CONNECT_TOGETHER = 30.0  # seconds
 
 Handler = Callable[[Incoming], Awaitable[None]]
 
@@ -43,6 +46,9 @@ class Worker:
         self._consuming = Link(settings.amqp, f"{name} consumes")
         self._publishing = Link(settings.amqp, f"{name} publishes")
         self.publisher = Publisher(self._publishing)
+        declares(self._publishing, topology(self.prefix))
+        # Nobody consumes what is not declared yet.
+        self._consuming.on_connect(lambda: self._publishing.wait_up(CONNECT_TOGETHER))
         self._consumers: list[Consumer] = []
         self._queues: list[_Taking] = []
 
@@ -79,9 +85,9 @@ class Worker:
                     if task.done() and not task.cancelled() and (error := task.exception()):
                         raise error
             finally:
-                await self._stop(tasks, drain)
+                await self._stop([*tasks, ended], drain)
 
-    async def _stop(self, tasks: list[asyncio.Task[None]], drain: Callable[[], Awaitable[None]] | None) -> None:
+    async def _stop(self, tasks: Sequence[asyncio.Task[Any]], drain: Callable[[], Awaitable[None]] | None) -> None:
         log.info("draining", worker=self.name)
         for consumer in self._consumers:
             with contextlib.suppress(BrokerAway):
@@ -97,7 +103,6 @@ class Worker:
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[None]:
-        declares(self._publishing, topology(self.prefix))
         for link in (self._publishing, self._consuming):
             link.start()
         try:
@@ -134,18 +139,25 @@ class _Taking:
             while not self._messages:
                 self._arrived.clear()
                 await self._arrived.wait()
-            message = self._messages.popleft()
+            await self._handle(self._messages.popleft())
+
+    async def _handle(self, message: Incoming) -> None:
+        while True:
             try:
-                await self._handler(message)
-            except (SQLAlchemyError, OSError, BrokerAway, Unroutable) as error:
-                # Not the message's fault: it goes back to its queue, and we wait for what is away.
+                return await self._handler(message)
+            except (OperationalError, InterfaceError, PoolTimeout, OSError, BrokerAway) as error:
+                # Not the message's fault: it stays ours until what is away is back. Given back it would come at
+                # once, and twenty times later be a dead letter.
+                log.warning("waiting for what is away", queue=self.queue, error=type(error).__name__)
+                await asyncio.sleep(PAUSE_AFTER_TROUBLE * random.uniform(0.5, 1.5))
+            except (SQLAlchemyError, Unroutable) as error:
                 log.warning("a message goes back", queue=self.queue, error=type(error).__name__)
                 await asyncio.sleep(PAUSE_AFTER_TROUBLE)
-                message.reject(requeue=True)
+                return message.reject(requeue=True)
             except Exception as error:  # the unforeseen goes to the dead letters, with an alarm
                 metrics.DEAD_LETTERS.labels("unforeseen").inc()
                 log.exception("dead letter", queue=self.queue, message=message.message_id, error=repr(error)[:200])
-                message.reject(requeue=False)
+                return message.reject(requeue=False)
 
 
 async def _every(seconds: float, do: Callable[[], Awaitable[None]]) -> None:
@@ -154,7 +166,7 @@ async def _every(seconds: float, do: Callable[[], Awaitable[None]]) -> None:
         await do()
 
 
-async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

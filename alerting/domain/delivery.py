@@ -142,14 +142,27 @@ MAY_HAVE_ARRIVED = frozenset(
 def after(now_at: Progress, receipt: Progress) -> Progress:
     """Where a delivery stands after a receipt, in whatever order receipts come.
 
-    `read` may come without `delivered`, and `failed` after `sent`; nobody un-receives a text.
+    `read` may come without `delivered`, and `failed` after `sent`; nobody un-receives a text. The farther of
+    two on one scale: so order and repetition cannot matter.
     """
-    arrived = (Progress.DELIVERED, Progress.READ)
-    if receipt is Progress.FAILED:
-        return now_at if now_at in arrived else Progress.FAILED
-    if now_at in (Progress.REFUSED, Progress.FAILED, Progress.WITHDRAWN):
-        return receipt if receipt in arrived else now_at
-    return receipt if receipt.value > now_at.value else now_at
+    return max(now_at, receipt, key=AS_RECEIPTS_TELL.index)
+
+
+AS_RECEIPTS_TELL = (
+    Progress.WAITING,
+    Progress.SENDING,
+    Progress.DEFERRED,
+    Progress.UNCERTAIN,
+    Progress.UNRESOLVED,
+    Progress.ACCEPTED,
+    Progress.SENT,
+    Progress.REFUSED,
+    Progress.WITHDRAWN,
+    Progress.FAILED,
+    Progress.DELIVERED,
+    Progress.READ,
+)
+"""From what says least to what nothing overrides."""
 
 
 # ── what to do next ─────────────────────────────────────────────────────────────────────────────────
@@ -183,8 +196,9 @@ RECEIPT_PATIENCE = timedelta(seconds=60)
 """How long an uncertain attempt waits for its receipt before the one repetition it is granted."""
 
 
-def decide(outcome: Outcome, *, attempts: int, now: datetime, expires: datetime) -> Decision:
-    """What follows from an outcome. `attempts` counts the one just made; `expires` is the alert's end.
+def decide(outcome: Outcome, *, attempts: int, now: datetime, expires: datetime, maybe_told: bool = False) -> Decision:
+    """What follows from an outcome. `attempts` counts the one just made; `expires` is the alert's end;
+    `maybe_told` says that an earlier attempt may have arrived, which is never forgotten.
 
     Never a refusal by guesswork: what is not understood is tried again until the attempts or the time run out.
     """
@@ -195,20 +209,28 @@ def decide(outcome: Outcome, *, attempts: int, now: datetime, expires: datetime)
             return Done(Progress.REFUSED, reason)
         case Uncertain(reason):
             # What may have arrived is said once more at most, and never counts as failed.
-            if attempts >= 2 or now + RECEIPT_PATIENCE >= expires:
+            if maybe_told or now + RECEIPT_PATIENCE >= expires:
                 return Done(Progress.UNRESOLVED, reason)
             return TryAgain(RECEIPT_PATIENCE, reason, Progress.UNCERTAIN)
         case Deferred(reason, asked, whole_account):
-            wait = asked or backoff(attempts)
+            # A time already past, as a provider's clock may name it, is no wait.
+            wait = asked if asked and asked > timedelta(0) else backoff(attempts)
             if attempts >= MAX_ATTEMPTS and not whole_account:
-                return Done(Progress.FAILED, Reason.ATTEMPTS_EXHAUSTED)
+                return _give_up(Reason.ATTEMPTS_EXHAUSTED, maybe_told)
             if now + wait >= expires:
-                return Done(Progress.FAILED, Reason.EXPIRED)
-            return TryAgain(wait, reason)
+                return _give_up(Reason.EXPIRED, maybe_told)
+            return TryAgain(wait, reason, Progress.UNCERTAIN if maybe_told else Progress.DEFERRED)
         case _:
             assert_never(outcome)
 
 
+def _give_up(reason: Reason, maybe_told: bool) -> Done:
+    """Whoever may have it stays unresolved, so that a Cancel reaches them."""
+    return Done(Progress.UNRESOLVED if maybe_told else Progress.FAILED, reason)
+
+
 def backoff(attempts: int) -> timedelta:
     """5 s, 10 s, 20 s … at most ten minutes. The wait queues round it up to the delays they have."""
-    return min(FIRST_WAIT * (1 << (attempts - 1)), LONGEST_WAIT)
+    # An account may be away for days: its people's attempts outgrow what a timedelta can double.
+    doublings = min(attempts - 1, (LONGEST_WAIT // FIRST_WAIT).bit_length())
+    return min(FIRST_WAIT * (1 << doublings), LONGEST_WAIT)

@@ -89,13 +89,13 @@ def _where(info: Info) -> str:
 
 def _when(alert: Alert, info: Info) -> str:
     if alert.msg_type is MsgType.CANCEL:
-        return f"da adesso, {in_words(alert.sent)}."
-    start = f"dalle {in_words(info.onset)}" if info.onset else "da adesso"
-    return f"{start} alle {in_words(info.expires)}."
+        return f"annullato alle {in_words(alert.sent)}."
+    # Never "from now on": some read it in the morning.
+    return f"dalle {in_words(info.onset or alert.sent)} alle {in_words(info.expires)}."
 
 
 def _what_to_do(alert: Alert, info: Info) -> str:
-    parts = [info.instruction or NOTHING_TO_DO]
+    parts = [_ended(info.instruction.strip() or NOTHING_TO_DO)]
     if info.contact:
         parts.append(f"Per informazioni: {info.contact}.")
     if info.web:
@@ -103,6 +103,11 @@ def _what_to_do(alert: Alert, info: Info) -> str:
     if alert.status is not Status.ACTUAL:
         parts.append(EXERCISE)
     return " ".join(parts)
+
+
+def _ended(sentence: str) -> str:
+    """With a full stop, where something follows that would run into it."""
+    return sentence if sentence.endswith((".", "!", "?", "…", ":", ";")) else f"{sentence}."
 
 
 def _line(text: str) -> str:

@@ -1,7 +1,11 @@
 """One database, PostgreSQL or SQLite: how it is opened, read and written."""
 
+import asyncio
+import fcntl
+import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import event
@@ -16,6 +20,7 @@ class Database:
         self.is_sqlite = url.startswith("sqlite")
         self.engine = _sqlite(url) if self.is_sqlite else _postgresql(url, pool_size)
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+        self._turn = Turn(Path(f"{self.engine.url.database}.turn")) if self.is_sqlite else None
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
@@ -26,7 +31,7 @@ class Database:
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
         """One transaction: committed at the end, rolled back on any exception."""
-        async with self._sessions() as session:
+        async with self._turn or nullcontext(), self._sessions() as session:
             if self.is_sqlite:
                 # A deferred transaction that turns into a writer fails if another wrote meanwhile.
                 await session.connection(execution_options={"writes": True})
@@ -35,6 +40,49 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+        if self._turn:
+            self._turn.close()
+
+
+class Turn:
+    """Whose turn it is to write to a SQLite file, over all processes of this machine.
+
+    SQLite itself lets a writer that finds another at work sleep for up to 100 ms at a time. A lock on a file
+    beside the database wakes the next one at once.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._here = asyncio.Lock()
+        self._descriptor: int | None = None
+
+    async def __aenter__(self) -> None:
+        await self._here.acquire()
+        if self._descriptor is None:
+            self._descriptor = os.open(self._file, os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting = asyncio.ensure_future(asyncio.to_thread(fcntl.flock, self._descriptor, fcntl.LOCK_EX))
+            try:
+                await asyncio.shield(waiting)
+            except asyncio.CancelledError:
+                # The thread cannot be called back: when it has its turn, it must not keep it.
+                waiting.add_done_callback(lambda _: self._end())
+                raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        if self._descriptor is not None:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        self._here.release()
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 @asynccontextmanager
@@ -48,7 +96,9 @@ async def _committed(session: AsyncSession) -> AsyncIterator[None]:
 
 
 def _postgresql(url: str, pool_size: int) -> AsyncEngine:
-    return create_async_engine(url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=False, pool_timeout=10)
+    return create_async_engine(
+        url, pool_size=pool_size, max_overflow=pool_size, pool_timeout=10, connect_args={"connect_timeout": 5}
+    )
 
 
 def _sqlite(url: str) -> AsyncEngine:

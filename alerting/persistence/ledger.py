@@ -16,12 +16,16 @@ WAITING, SENDING, DEFERRED, UNCERTAIN = (
     Progress.UNCERTAIN.value,
 )
 
+MAYBE_TOLD = f"'{Reason.WORKER_DIED.value}', '{Reason.PROVIDER_SILENT.value}'"
+"""The reasons of a person in hand whose earlier attempt may have arrived."""
+
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
     """A person we may now try to reach: the attempt is in the ledger before the call is made.
 
-    `sealed` is None when they have left meanwhile; `again` when whoever tried before did not live to tell.
+    `sealed` is None when they have left meanwhile; `again` when whoever tried before did not live to tell;
+    `maybe_told` when an earlier attempt may have arrived.
     """
 
     seq: int
@@ -29,6 +33,7 @@ class Claimed:
     address_id: int | None
     sealed: bytes | None
     again: bool
+    maybe_told: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +50,9 @@ class Recorded:
     due_at: float = 0.0
 
 
+# Chosen once and kept: a subquery that locks may be run again by the planner, and would find others then.
 CLAIM = """
-UPDATE deliveries SET progress = {sending}, attempts = attempts + 1, claimed_until = :until,
-       reason = CASE WHEN progress = {sending} THEN 'worker_died' ELSE reason END
- WHERE dispatch_id = :dispatch AND seq IN (
+WITH chosen AS MATERIALIZED (
        SELECT seq FROM deliveries
         WHERE dispatch_id = :dispatch AND seq BETWEEN :first AND :last
           AND (progress = {waiting}
@@ -57,6 +61,10 @@ UPDATE deliveries SET progress = {sending}, attempts = attempts + 1, claimed_unt
           AND NOT EXISTS (SELECT 1 FROM dispatches x
                            WHERE x.id = :dispatch AND x.withdrawn_at IS NOT NULL)
         ORDER BY seq LIMIT :most {locking})
+UPDATE deliveries SET progress = {sending}, attempts = attempts + 1, claimed_until = :until,
+       reason = CASE WHEN progress = {sending} THEN 'worker_died'
+                     WHEN progress = {uncertain} THEN 'provider_silent' END
+ WHERE dispatch_id = :dispatch AND seq IN (SELECT seq FROM chosen)
 RETURNING seq, attempts, address_id, reason
 """
 
@@ -83,7 +91,8 @@ async def claim(
                 row.attempts,
                 row.address_id,
                 sealed.get(row.address_id),
-                row.reason == Reason.WORKER_DIED.value,
+                again=row.reason == Reason.WORKER_DIED.value,
+                maybe_told=row.reason is not None,
             )
             for row in rows
         ),
@@ -105,9 +114,13 @@ async def _addresses(session: AsyncSession, dispatch: int, ids: Sequence[int | N
 
 
 async def record(session: AsyncSession, results: Sequence[Recorded]) -> None:
-    """Write what became of claimed people, and one row per attempt. Receipts that came first are not undone."""
+    """Write what became of claimed people, and one row per attempt. Receipts that came first are not undone.
+
+    Of somebody who was claimed by another meanwhile only an end is written: the other's attempt goes on.
+    """
     if not results:
         return
+    results = sorted(results, key=lambda r: (r.dispatch, r.seq))  # the order of receipts too: no deadlock
     if session.get_bind().dialect.name == "postgresql":
         await _record_postgresql(session, results)
     else:
@@ -119,9 +132,10 @@ async def _record_postgresql(session: AsyncSession, results: Sequence[Recorded])
         text(
             f"""UPDATE deliveries d SET progress = v.progress, reason = v.reason, due_at = v.due_at, claimed_until = 0
                   FROM unnest(CAST(:dispatches AS bigint[]), CAST(:seqs AS int[]), CAST(:progresses AS smallint[]),
-                              CAST(:reasons AS text[]), CAST(:dues AS float8[]))
-                       AS v(dispatch_id, seq, progress, reason, due_at)
-                 WHERE d.dispatch_id = v.dispatch_id AND d.seq = v.seq AND d.progress = {SENDING}"""
+                              CAST(:reasons AS text[]), CAST(:dues AS float8[]), CAST(:numbers AS smallint[]))
+                       AS v(dispatch_id, seq, progress, reason, due_at, number)
+                 WHERE d.dispatch_id = v.dispatch_id AND d.seq = v.seq AND d.progress = {SENDING}
+                   AND (d.attempts = v.number OR v.progress >= {FIRST_FINAL})"""
         ),
         _columns(results),
     )
@@ -135,7 +149,6 @@ async def _record_postgresql(session: AsyncSession, results: Sequence[Recorded])
         ),
         _columns(results)
         | {
-            "numbers": [r.attempt for r in results],
             "ats": [r.at for r in results],
             "provider_ids": [r.provider_id for r in results],
         },
@@ -146,6 +159,7 @@ def _columns(results: Sequence[Recorded]) -> dict[str, list[object]]:
     return {
         "dispatches": [r.dispatch for r in results],
         "seqs": [r.seq for r in results],
+        "numbers": [r.attempt for r in results],
         "progresses": [r.progress.value for r in results],
         "reasons": [r.reason and r.reason.value for r in results],
         "dues": [r.due_at for r in results],
@@ -169,7 +183,8 @@ async def _record_sqlite(session: AsyncSession, results: Sequence[Recorded]) -> 
     await session.execute(
         text(
             f"""UPDATE deliveries SET progress = :progress, reason = :reason, due_at = :due_at, claimed_until = 0
-                 WHERE dispatch_id = :dispatch AND seq = :seq AND progress = {SENDING}"""
+                 WHERE dispatch_id = :dispatch AND seq = :seq AND progress = {SENDING}
+                   AND (attempts = :number OR :progress >= {FIRST_FINAL})"""
         ),
         rows,
     )
@@ -182,14 +197,22 @@ async def _record_sqlite(session: AsyncSession, results: Sequence[Recorded]) -> 
     )
 
 
-async def give_back(session: AsyncSession, dispatch: int, seqs: Sequence[int]) -> None:
-    """Claimed people who were not tried after all wait again, as if they had not been claimed."""
+async def give_back(session: AsyncSession, dispatch: int, claims: Sequence[tuple[int, int]]) -> None:
+    """Claimed people, as (seq, attempt), who were not tried after all wait again, as if they had not been claimed.
+
+    Whoever may have it from an earlier attempt stays uncertain. A claim that is another's by now is left alone.
+    """
     await session.execute(
         text(
-            f"""UPDATE deliveries SET progress = {WAITING}, attempts = attempts - 1, claimed_until = 0
-                 WHERE dispatch_id = :dispatch AND progress = {SENDING} AND seq IN ({_listed(session, "seqs")})"""
+            f"""UPDATE deliveries
+                   SET progress = CASE WHEN attempts > 1 AND reason IN ({MAYBE_TOLD}) THEN {UNCERTAIN}
+                                       ELSE {WAITING} END,
+                       attempts = attempts - 1, claimed_until = 0
+                 WHERE dispatch_id = :dispatch AND progress = {SENDING}
+                   AND EXISTS (SELECT 1 FROM ({_pairs(session, "claims")}) c
+                                WHERE c.seq = deliveries.seq AND c.attempt = deliveries.attempts)"""
         ),
-        {"dispatch": dispatch, "seqs": json.dumps(list(seqs))},
+        {"dispatch": dispatch, "claims": json.dumps(list(claims))},
     )
 
 
@@ -219,25 +242,29 @@ async def left_of(session: AsyncSession, dispatch: int, first: int, last: int) -
 
 
 async def withdraw(
-    session: AsyncSession, dispatch: int, first: int, last: int, reason: Reason = Reason.WITHDRAWN
+    session: AsyncSession, dispatch: int, first: int, last: int, reason: Reason = Reason.WITHDRAWN, *, now: float
 ) -> int:
     """Whoever still waits in a range is not told any more. How many that were.
 
-    Who is with a worker is left alone, and whoever may have it already stays uncertain: both are owed the Cancel.
+    Who is with a worker is left alone, and whoever may have it already ends unresolved, as does whoever was with
+    a worker that did not live to tell: all of them are owed the Cancel.
     """
+    may_have_it = f"progress IN ({UNCERTAIN}, {SENDING})"
     result = await session.execute(
         text(
             f"""UPDATE deliveries
-                   SET reason = CASE WHEN progress = {UNCERTAIN} THEN reason ELSE :reason END,
-                       progress = CASE WHEN progress = {UNCERTAIN} THEN {Progress.UNRESOLVED.value}
-                                       ELSE :progress END
+                   SET reason = CASE WHEN progress = {SENDING} THEN 'worker_died'
+                                     WHEN {may_have_it} THEN reason ELSE :reason END,
+                       progress = CASE WHEN {may_have_it} THEN {Progress.UNRESOLVED.value} ELSE :progress END
                  WHERE dispatch_id = :dispatch AND seq BETWEEN :first AND :last
-                   AND progress IN ({WAITING}, {DEFERRED}, {UNCERTAIN})"""
+                   AND (progress IN ({WAITING}, {DEFERRED}, {UNCERTAIN})
+                        OR (progress = {SENDING} AND claimed_until <= :now))"""
         ),
         {
             "dispatch": dispatch,
             "first": first,
             "last": last,
+            "now": now,
             "reason": reason.value,
             "progress": (Progress.WITHDRAWN if reason is Reason.WITHDRAWN else Progress.FAILED).value,
         },
@@ -251,7 +278,16 @@ async def summary(session: AsyncSession, dispatch: int) -> dict[Progress, int]:
         text("SELECT progress, count(*) FROM deliveries WHERE dispatch_id = :dispatch GROUP BY progress"),
         {"dispatch": dispatch},
     )
-    return {Progress(progress): count for progress, count in rows.tuples()}
+    return {Progress(progress): count for progress, count in rows}
+
+
+def _pairs(session: AsyncSession, name: str) -> str:
+    if session.get_bind().dialect.name == "postgresql":
+        return (
+            "SELECT (value->>0)::int AS seq, (value->>1)::int AS attempt"
+            f" FROM json_array_elements(CAST(:{name} AS json))"
+        )
+    return f"SELECT json_extract(value, '$[0]') AS seq, json_extract(value, '$[1]') AS attempt FROM json_each(:{name})"
 
 
 def _listed(session: AsyncSession, name: str) -> str:

@@ -39,7 +39,8 @@ class Alarm:
 
         async def wait() -> None:
             with suppress(TimeoutError):
-                await asyncio.wait_for(woken.wait(), LOOK_ANYWAY)
+                async with asyncio.timeout(LOOK_ANYWAY):  # wait_for may swallow a cancellation before 3.12
+                    await woken.wait()
             woken.clear()
 
         return wait

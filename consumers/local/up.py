@@ -2,12 +2,11 @@
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
 from honcho.manager import Manager
-from rich.console import Console
-from rich.table import Table
 
 from consumers.local.services import postgresql, rabbitmq
 from consumers.local.stack import ROOT, SIMULATORS, Stack, procfile
@@ -20,8 +19,7 @@ def up() -> int:
     """Run until Ctrl-C, or until a process ends; the exit status is that process's."""
     where = ROOT / "var" / "up"
     where.mkdir(parents=True, exist_ok=True)
-    console = Console(stderr=True)
-    console.print("Avvio di RabbitMQ e PostgreSQL…")
+    print("Avvio di RabbitMQ e PostgreSQL…", flush=True)
     with (
         rabbitmq(where / "rabbitmq", os.environ.get("AMQP_URL"), keep=True) as amqp,
         postgresql(where / "postgresql", os.environ.get("DATABASE_URL"), keep=True) as database,
@@ -51,9 +49,10 @@ def up() -> int:
                 env=stack.environment | own,
                 cwd=str(ROOT),
             )
-        _print_addresses(console, stack, tokens, ports)
+        _print_addresses(stack, tokens, ports)
         manager.loop()
-        return int(manager.returncode or 0)
+        asked_to = 128 + signal.SIGINT
+        return 0 if manager.returncode in (None, asked_to) else int(manager.returncode)
 
 
 def _tokens(stack: Stack, file: Path) -> dict[str, str]:
@@ -67,13 +66,21 @@ def _tokens(stack: Stack, file: Path) -> dict[str, str]:
     return made
 
 
-def _print_addresses(console: Console, stack: Stack, tokens: dict[str, str], ports: dict[str, int]) -> None:
-    table = Table(title="Indirizzi", show_header=False)
-    table.add_row("API", f"{stack.api}/v1, descritta in {stack.api}/v1/openapi.json")
-    table.add_row("Stato", f"{stack.api}/v1/status")
-    table.add_row("Telefoni WhatsApp (simulati)", f"{stack.whatsapp_url}/__sim/phone/+393331234567")
-    table.add_row("Metriche", f"{stack.api}/metrics, " + ", ".join(f"{n} :{p}" for n, p in ports.items() if n != "api"))
-    table.add_row("Anna, operatrice", f"export ANNA={tokens['anna']}")
-    table.add_row("Bruno, approva", f"export BRUNO={tokens['bruno']}")
-    console.print(table)
-    console.print("Ctrl-C per fermare tutto. I dati restano in var/up.")
+def _print_addresses(stack: Stack, tokens: dict[str, str], ports: dict[str, int]) -> None:
+    """Plain lines, whole: some of them are pasted into another terminal."""
+    print(
+        f"""
+API                    {stack.api}/v1, descritta in {stack.api}/v1/openapi.json
+stato                  {stack.api}/v1/status
+telefoni (simulati)    {stack.whatsapp_url}/__sim/phone/+393331234567
+metriche               {stack.api}/metrics
+                       {", ".join(f"{name} :{port}" for name, port in ports.items() if name != "api")}
+
+Per provare, in un altro terminale (Anna scrive, Bruno approva):
+export ANNA={tokens["anna"]}
+export BRUNO={tokens["bruno"]}
+
+Ctrl-C ferma tutto. I dati restano in {stack.where}.
+""",
+        flush=True,
+    )

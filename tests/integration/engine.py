@@ -1,0 +1,319 @@
+"""The delivery engine in one process, on real parts: people who subscribed, alerts, workers, Meta's simulator."""
+
+import asyncio
+import contextlib
+import json
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, select, text
+
+from alerting import authorities, issuing
+from alerting.amqp import Link, Outgoing, Publisher, declares
+from alerting.domain.authority import Authority, ChannelAccess
+from alerting.domain.delivery import Channel, Progress
+from alerting.domain.kinds import Colour, Kind, Risk
+from alerting.domain.lanes import Lane
+from alerting.domain.recipients import Place, Precision
+from alerting.enrolling import enrol
+from alerting.issuing import Actor, Role, Wording
+from alerting.joining_many import Joining, join_many
+from alerting.outbox import relay
+from alerting.persistence import Database, ledger, tables
+from alerting.sealing import Seal
+from alerting.settings import Settings
+from alerting.subscribing import Subscriber
+from alerting.topology import deliver_queue, fanout_queue, topology
+from consumers import wiring
+from consumers.deliver import Delivery
+from consumers.fanout import FanOut
+from consumers.recording import Recorder
+from consumers.simulators import whatsapp as whatsapp_simulator
+from consumers.simulators.serving import Served
+from consumers.worker import Worker
+
+KEY = "5e" * 32
+TOKEN = "EAAGcalcinaia7nobodyMayReadThis"
+COMUNE, FORNACETTE = "calcinaia", "calcinaia.fornacette"
+WHATSAPP = "whatsapp.calcinaia"
+ANNA, BRUNO = Actor("anna", Role.OPERATOR, COMUNE), Actor("bruno", Role.APPROVER, COMUNE)
+EVACUATE = "Evacuare i piani bassi verso la scuola di via Morandi."
+
+
+async def until(true: Callable[[], Awaitable[bool]] | Callable[[], bool], *, within: float = 10.0) -> None:
+    """Wait until something is so; fails with TimeoutError where it never is."""
+    async with asyncio.timeout(within):
+        while True:
+            found = true()
+            if (await found) if isinstance(found, Awaitable) else found:
+                return
+            await asyncio.sleep(0.02)
+
+
+@dataclass
+class Town:
+    """Calcinaia, enrolled in a database of its own."""
+
+    database: Database
+    seal: Seal
+    authorities: dict[str, Authority]
+    numbers: Iterator[int] = field(default_factory=lambda: iter(range(1, 10_000_000)))
+
+    @property
+    def authority(self) -> Authority:
+        return self.authorities[COMUNE]
+
+    @property
+    def whatsapp(self) -> ChannelAccess:
+        return next(access for access in self.authority.channels if access.channel is Channel.WHATSAPP)
+
+    async def subscribe(self, people: int, area: str = FORNACETTE, account: ChannelAccess | None = None) -> list[str]:
+        """So many new people of an area. Their numbers."""
+        access = account or self.whatsapp
+        numbers = [f"+39347{next(self.numbers):07d}" for _ in range(people)]
+        place = Place(Precision.COMUNE if area == COMUNE else Precision.FRAZIONE, (area,))
+        joining = [Joining(Subscriber(self.authority, access, number), place, live=True) for number in numbers]
+        async with self.database.write() as session:
+            await join_many(session, joining, self.seal, keyword="ISCRIVIMI", now=datetime.now(UTC))
+        return numbers
+
+    async def issue(self, *, urgent: bool = True, lasts: timedelta = timedelta(hours=2), area: str = FORNACETTE) -> int:
+        """An alert, drafted, approved by another, and issued. Its dispatch."""
+        now = datetime.now(UTC)
+        wording = Wording(
+            kind=Kind.ALLERTA_METEO if urgent else Kind.EVENTO,
+            headline="Piena dell'Arno a Fornacette" if urgent else "Sagra della zuppa",
+            description="Il fiume sale." if urgent else "In piazza, domenica alle 12.",
+            instruction=EVACUATE if urgent else "",
+            expires=now + lasts,
+            colour=Colour.ARANCIONE if urgent else None,
+            risk=Risk.IDRAULICO if urgent else None,
+            areas=(area,),
+        )
+        async with self.database.write() as session:
+            row = await issuing.draft(session, wording, self.authority, ANNA, now)
+            await issuing.approve(session, row, BRUNO, now)
+            return (await issuing.issue(session, row, ANNA, now)).id
+
+    async def cancel(self, dispatch: int) -> int:
+        """Take an issued alert back. The dispatch of the Cancel."""
+        async with self.database.write() as session:
+            alert = (await session.get_one(tables.Dispatch, dispatch)).alert
+            row = await session.get_one(tables.Alert, alert)
+            cancel = await issuing.cancel(session, row, self.authority, ANNA, "Errore.", datetime.now(UTC))
+            assert cancel is not None
+            of_cancel = select(tables.Dispatch.id).where(tables.Dispatch.alert == cancel.identifier)
+            return (await session.scalars(of_cancel)).one()
+
+    async def fan_out(self, dispatch: int) -> None:
+        assert await FanOut(self.database, self.authorities).fan_out(dispatch)
+
+    async def issued_and_fanned_out(self, people: int, **how: Any) -> int:
+        """People who subscribe, and an alert to them that is ready to be sent."""
+        await self.subscribe(people)
+        dispatch = await self.issue(**how)
+        await self.fan_out(dispatch)
+        return dispatch
+
+    async def summary(self, dispatch: int) -> dict[Progress, int]:
+        async with self.database.read() as session:
+            return await ledger.summary(session, dispatch)
+
+    async def is_over(self, dispatch: int) -> bool:
+        """Completion: the audience is frozen, and everybody in it is in a final state."""
+        async with self.database.read() as session:
+            audience = (await session.get_one(tables.Dispatch, dispatch)).audience
+            stands = await ledger.summary(session, dispatch)
+        return audience is not None and audience == sum(n for progress, n in stands.items() if progress.is_final)
+
+    async def batches(self, dispatch: int) -> list[tables.Batch]:
+        async with self.database.read() as session:
+            query = select(tables.Batch).where(tables.Batch.dispatch_id == dispatch).order_by(tables.Batch.first)
+            return list((await session.scalars(query)).all())
+
+    async def deliveries(self, dispatch: int) -> list[tables.Delivery]:
+        async with self.database.read() as session:
+            query = select(tables.Delivery).where(tables.Delivery.dispatch_id == dispatch).order_by(tables.Delivery.seq)
+            return list((await session.scalars(query)).all())
+
+    async def outbox(self) -> list[tables.OutboxMessage]:
+        async with self.database.read() as session:
+            return list((await session.scalars(select(tables.OutboxMessage).order_by(tables.OutboxMessage.id))).all())
+
+    async def run(self, statement: str, **parameters: Any) -> None:
+        async with self.database.write() as session:
+            await session.execute(text(statement), parameters)
+
+    async def count(self, table: Any) -> int:
+        async with self.database.read() as session:
+            return int(await session.scalar(select(func.count()).select_from(table)) or 0)
+
+
+@asynccontextmanager
+async def a_town(database_url: str, *, telegram: bool = False) -> AsyncIterator[Town]:
+    """Calcinaia and the other four, in an empty migrated database; without Telegram, whose public channel counts."""
+    database, seal, everybody = Database(database_url), Seal(bytes.fromhex(KEY)), authorities.load()
+    if not telegram:
+        everybody = {
+            code: replace(one, channels=tuple(a for a in one.channels if a.channel is Channel.WHATSAPP))
+            for code, one in everybody.items()
+        }
+    async with database.write() as session:
+        await enrol(session, everybody.values(), seal, share_of_limit=1.0, now=datetime.now(UTC))
+    yield Town(database, seal, everybody)
+    await database.close()
+
+
+@asynccontextmanager
+async def meta(**config: Any) -> AsyncIterator[Served]:
+    """The Cloud API with Calcinaia's number and template."""
+    access = next(a for a in authorities.load()[COMUNE].channels if a.channel is Channel.WHATSAPP)
+    known: dict[str, Any] = {
+        "accounts": {access.settings["phone_number_id"]: {"token": TOKEN}},
+        "templates": [{"name": access.settings["template"], "variables": 5, "body": "{{1}}|{{2}}|{{3}}|{{4}}|{{5}}"}],
+        "per_second": 5000,
+        "burst": 1.0,
+    }
+    served = await whatsapp_simulator.start(known | config)
+    yield served
+    await served.close()
+
+
+def told(served: Served) -> Counter[str]:
+    """How often each number was reached."""
+    return Counter(str(json.loads(line)["to"]) for line in served.simulator.phones._lines)
+
+
+def texts(served: Served) -> list[dict[str, Any]]:
+    """Everything that reached a phone, in order."""
+    return [json.loads(line) for line in served.simulator.phones._lines]
+
+
+@dataclass
+class Engine:
+    """The processes that are running, and what a test may put into their queues."""
+
+    town: Town
+    prefix: str
+    url: str
+    link: Link
+    publisher: Publisher
+    settings: Settings
+
+    async def put(self, exchange: str, key: str, body: bytes, message_id: str = "probe", **headers: Any) -> None:
+        await self.publisher.publish(Outgoing(self.prefix + exchange, key, message_id, body, headers))
+
+    async def take_one(self, queue: str, within: float = 10.0) -> tuple[bytes, dict[str, Any]]:
+        """The first message of a queue, once there is one; it is acknowledged."""
+        async with asyncio.timeout(within):
+            while True:
+                found = await get_one(self.link, self.prefix + queue)
+                if found is not None:
+                    return found
+                await asyncio.sleep(0.05)
+
+
+async def get_one(link: Link, queue: str) -> tuple[bytes, dict[str, Any]] | None:
+    """One message of a queue, acknowledged, or None."""
+    channel = await link.channel()
+    answer: asyncio.Future[tuple[bytes, dict[str, Any]] | None] = asyncio.get_running_loop().create_future()
+    channel.add_callback(lambda _: answer.set_result(None), ["Basic.GetEmpty"])
+    channel.basic_get(
+        queue,
+        lambda _, method, properties, body: answer.set_result((body, properties.headers or {})),
+        auto_ack=True,
+    )
+    found = await asyncio.wait_for(answer, 5)
+    channel.close()
+    return found
+
+
+@asynccontextmanager
+async def connected(url: str, prefix: str, name: str = "test") -> AsyncIterator[Link]:
+    """A link on which the topology is declared."""
+    link = Link(url, name)
+    declares(link, topology(prefix))
+    link.start()
+    try:
+        await link.wait_up(60)
+        yield link
+    finally:
+        await link.stop()
+
+
+@asynccontextmanager
+async def working(worker: Worker, **how: Any) -> AsyncIterator[asyncio.Task[None]]:
+    """A worker that runs until the end, and then drains as SIGTERM lets it."""
+    task = asyncio.create_task(worker.run(**how))
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        for name in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().remove_signal_handler(name)
+
+
+@asynccontextmanager
+async def delivering(settings: Settings, served: Served, **adapter: Any) -> AsyncIterator[Worker]:
+    """One delivery process of WhatsApp, put together as `consumers deliver` does."""
+    worker = Worker(settings, "deliver-whatsapp")
+    accounts = await wiring.Accounts.load(worker.database, settings, Channel.WHATSAPP)
+    recorder = Recorder(worker.database, worker.publisher, worker.seal, worker.prefix)
+    delivery = Delivery(worker.database, wiring.adapter(Channel.WHATSAPP), accounts, recorder, worker.seal)
+    for lane in Lane:
+        worker.takes(deliver_queue(Channel.WHATSAPP, lane), delivery.take, prefetch=16, at_once=4)
+    async with working(worker, tidy=delivery.tidy, drain=delivery.drain, beside={"recorder": recorder.run()}):
+        yield worker
+
+
+def settings_of(town: Town, url: str, prefix: str, served: Served, folder: Path) -> Settings:
+    """What a deployment would put into the environment."""
+    secrets = folder / "secrets.json"
+    secrets.write_text(json.dumps({a.name: {"token": TOKEN} for x in town.authorities.values() for a in x.channels}))
+    return Settings(
+        amqp_url=url,
+        database_url=town.database.url,
+        amqp_prefix=prefix,
+        key=KEY,
+        secrets_file=secrets,
+        whatsapp_url=served.base_url,
+    )
+
+
+@asynccontextmanager
+async def an_engine(
+    town: Town, url: str, prefix: str, served: Served, folder: Path, *, workers: int = 1
+) -> AsyncIterator[Engine]:
+    """Relay, fan-out and delivery."""
+    settings = settings_of(town, url, prefix, served, folder)
+    async with contextlib.AsyncExitStack() as running:
+        link = await running.enter_async_context(connected(url, prefix))
+        relaying = asyncio.create_task(relay(town.database, link, prefix))
+        running.push_async_callback(_ended, relaying)
+        fan_out = Worker(settings, "fanout")
+        by = FanOut(fan_out.database, town.authorities)
+        for lane in Lane:
+            fan_out.takes(fanout_queue(lane), by.take, prefetch=2)
+        await running.enter_async_context(working(fan_out))
+        for _ in range(workers):
+            await running.enter_async_context(delivering(settings, served))
+        yield Engine(town, prefix, url, link, Publisher(link), settings)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def soon(seconds: float = 0.0) -> float:
+    """Unix time."""
+    return time.time() + seconds

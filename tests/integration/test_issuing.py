@@ -1,0 +1,427 @@
+"""Draft, approve, issue, cancel: what is refused, what is promised, and that both are whole or not at all."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from alerting import audit, cap_json, issuing, wire
+from alerting.domain.cap import MsgType, Status
+from alerting.domain.delivery import Channel
+from alerting.domain.events import AlertIssued
+from alerting.domain.kinds import Colour, Kind, Risk
+from alerting.domain.lanes import Lane
+from alerting.domain.lifecycle import NotAllowed, State
+from alerting.domain.rendering import fits, render
+from alerting.issuing import Refused, SamePerson, Wording
+from alerting.persistence import Database, tables
+from alerting.subscribing import join
+from alerting.targeting import PEOPLE, select_recipients
+from geo.shapes import Circle, Geofence, Point, Polygon
+from tests.integration.calcinaia import (
+    ANNA,
+    BRUNO,
+    CALCINAIA,
+    MERCATO,
+    NOW,
+    PIENA,
+    SEAL,
+    citizen,
+    count,
+    five_comuni,
+    one_database,
+    piena,
+)
+from tests.unit.geo_drawings import rectangle
+
+PISA = Point(43.7160, 10.4019)
+FORNACETTE = Point(43.6720, 10.5900)
+STORED = (tables.Alert, tables.Dispatch, tables.OutboxMessage, tables.AuditEntry)
+
+
+@pytest.fixture
+async def town(database_url: str) -> AsyncIterator[Database]:
+    async with five_comuni(database_url, "calcinaia") as database:
+        yield database
+
+
+async def drafted(town: Database, wording: Wording = PIENA) -> str:
+    async with town.write() as session:
+        return (await issuing.draft(session, wording, CALCINAIA, ANNA, NOW)).identifier
+
+
+async def approved(town: Database, wording: Wording = PIENA) -> str:
+    identifier = await drafted(town, wording)
+    async with town.write() as session:
+        await issuing.approve(session, await session.get_one(tables.Alert, identifier), BRUNO, NOW)
+    return identifier
+
+
+async def issued(town: Database, wording: Wording = PIENA) -> str:
+    identifier = await approved(town, wording)
+    async with town.write() as session:
+        await issuing.issue(session, await session.get_one(tables.Alert, identifier), ANNA, NOW)
+    return identifier
+
+
+async def cancelled(
+    town: Database, identifier: str, reason: str = "Errore nostro.", after: timedelta = timedelta(minutes=7)
+) -> tables.Alert | None:
+    async with town.write() as session:
+        row = await session.get_one(tables.Alert, identifier)
+        return await issuing.cancel(session, row, CALCINAIA, BRUNO, reason, NOW + after)
+
+
+async def actions(session: AsyncSession) -> list[tuple[str, str]]:
+    rows = await session.execute(
+        select(tables.AuditEntry.actor, tables.AuditEntry.action).order_by(tables.AuditEntry.number)
+    )
+    return [(actor, action) for actor, action in rows]
+
+
+# ── the way of an alert ─────────────────────────────────────────────────────────────────────────────
+
+
+async def test_an_alert_is_drafted_by_one_approved_by_another_and_issued_with_all_that_follows(town: Database) -> None:
+    identifier = await issued(town)
+    async with town.read() as session:
+        row = await session.get_one(tables.Alert, identifier)
+        dispatch = (await session.scalars(select(tables.Dispatch))).one()
+        message = (await session.scalars(select(tables.OutboxMessage))).one()
+        said = await actions(session)
+        assert await audit.first_break(session) is None
+    assert (row.state, row.author, row.approver, row.lane) == (State.ISSUED, "anna", "bruno", Lane.EMERGENCY)
+    assert (dispatch.alert, dispatch.lane, dispatch.live, dispatch.not_after) == (
+        identifier,
+        Lane.EMERGENCY,
+        True,
+        PIENA.expires,
+    )
+    assert (message.exchange, message.routing_key, message.lane) == (
+        "alerts",
+        "emergency.met.calcinaia",
+        Lane.EMERGENCY,
+    )
+    event = wire.decode(message.body)
+    assert isinstance(event, AlertIssued)
+    assert (event.alert, event.dispatch, event.expires) == (identifier, dispatch.id, PIENA.expires)
+    assert said == [("anna", "draft"), ("bruno", "approve"), ("anna", "issue")]
+
+
+@one_database
+async def test_nothing_is_promised_before_it_is_issued(town: Database) -> None:
+    await approved(town)
+    async with town.read() as session:
+        assert await count(session, tables.Dispatch) == await count(session, tables.OutboxMessage) == 0
+
+
+@one_database
+async def test_what_was_sent_carries_the_time_of_issue_not_of_the_draft(town: Database) -> None:
+    identifier = await approved(town)
+    later = NOW + timedelta(hours=1)
+    async with town.write() as session:
+        await issuing.issue(session, await session.get_one(tables.Alert, identifier), ANNA, later)
+    async with town.read() as session:
+        row = await session.get_one(tables.Alert, identifier)
+    assert cap_json.from_json(row.document).sent == later == row.issued_at
+    assert row.drafted_at == NOW
+
+
+async def test_a_transaction_that_fails_at_the_end_leaves_nothing_of_what_was_said(town: Database) -> None:
+    identifier = await approved(town)
+    with pytest.raises(ConnectionResetError):
+        async with town.write() as session:
+            await issuing.issue(session, await session.get_one(tables.Alert, identifier), ANNA, NOW)
+            await session.flush()
+            raise ConnectionResetError
+    async with town.read() as session:
+        assert (await session.get_one(tables.Alert, identifier)).state is State.APPROVED
+        assert await count(session, tables.OutboxMessage) == await count(session, tables.Dispatch) == 0
+        assert await actions(session) == [("anna", "draft"), ("bruno", "approve")]
+
+
+# ── what is refused ─────────────────────────────────────────────────────────────────────────────────
+
+SMALL_IN_PISA = Geofence((Circle(PISA, 0.08),))
+BAD = {
+    "unknown area": (piena(areas=("calcinaia.fornacete",)), "areas/0", "did you mean Fornacette"),
+    "area of another comune": (piena(areas=("calcinaia", "cascina.navacchio")), "areas/1", "no area is called"),
+    "no place": (piena(areas=()), "areas", "calcinaia for the whole comune"),
+    "outside": (piena(drawn=Geofence((Circle(PISA, 1.0),))), "geofence", "outside the territory of Comune di Calc"),
+    "a small circle in another comune": (piena(drawn=SMALL_IN_PISA), "geofence", "outside the territory"),
+    "one good shape and a small one elsewhere": (
+        piena(drawn=Geofence((Circle(FORNACETTE, 0.3), *SMALL_IN_PISA.shapes))),
+        "geofence",
+        "draw it inside the border",
+    ),
+    "over the border": (piena(drawn=Geofence((Circle(FORNACETTE, 4.0),))), "geofence", "outside the territory"),
+    "expires before now": (piena(expires=NOW - timedelta(minutes=1)), "expires", "not in the future"),
+    "expires now": (piena(expires=NOW), "expires", "not in the future"),
+    "ends before it begins": (piena(onset=PIENA.expires), "onset", "before it begins"),
+    "orange without instruction": (piena(instruction=" \n"), "instruction", "allerta arancione must tell people"),
+    "red without instruction": (
+        piena(colour=Colour.ROSSA, instruction=""),
+        "instruction",
+        "allerta rossa must tell people",
+    ),
+    "no colour": (piena(colour=None), "colour", "one of gialla, arancione, rossa"),
+    "no risk": (piena(risk=None), "risk", "one of idraulico"),
+    "a colour where there is none": (replace(MERCATO, colour=Colour.GIALLA), "colour", "not to evento"),
+    "a risk where there is none": (replace(MERCATO, risk=Risk.VENTO), "risk", "not to evento"),
+    "red thunderstorms": (piena(colour=Colour.ROSSA, risk=Risk.TEMPORALI), "colour", "arancione is the highest"),
+    "no headline": (piena(headline="  "), "headline", "say in one line"),
+    "no description": (piena(description=""), "description", "say what it means"),
+    "too long a headline": (piena(headline="x" * 161), "headline", "1 characters too long: 160"),
+    "too long for WhatsApp": (piena(description="è" * 1024), "description", "too long for whatsapp: shorten it"),
+}
+
+
+@pytest.mark.parametrize(("wording", "field", "sentence"), BAD.values(), ids=BAD)
+@one_database
+async def test_a_bad_alert_is_refused_by_field_with_what_to_do_and_nothing_is_stored(
+    town: Database, wording: Wording, field: str, sentence: str
+) -> None:
+    with pytest.raises(Refused) as refused:
+        await drafted(town, wording)
+    assert field in {finding.field for finding in refused.value.findings}
+    assert sentence in str(refused.value)
+    async with town.read() as session:
+        assert [await count(session, table) for table in STORED] == [0, 0, 0, 0]
+
+
+@one_database
+async def test_everything_that_is_wrong_is_said_at_once(town: Database) -> None:
+    with pytest.raises(Refused) as refused:
+        await drafted(town, Wording(Kind.ALLERTA_METEO, "", "", NOW, areas=("fornacete",)))
+    assert {finding.field for finding in refused.value.findings} == {
+        "headline",
+        "description",
+        "expires",
+        "colour",
+        "risk",
+        "areas/0",
+    }
+
+
+@one_database
+async def test_a_sliver_over_a_border_drawn_by_another_hand_is_forgiven(town: Database) -> None:
+    (fornacette,) = (area for area in CALCINAIA.territory.areas if area.code == "calcinaia.fornacette")
+    (polygon,) = fornacette.fence.shapes
+    assert isinstance(polygon, Polygon)
+    shifted = tuple(Point(point.lat, point.lon + 0.00001) for point in polygon.outer)
+    assert await drafted(town, piena(drawn=Geofence((Polygon(shifted),))))
+
+
+@one_database
+async def test_a_yellow_alert_and_a_market_need_no_instruction(town: Database) -> None:
+    assert await drafted(town, piena(colour=Colour.GIALLA, instruction=""))
+    assert await drafted(town, MERCATO)
+
+
+@one_database
+async def test_the_author_cannot_approve_what_they_wrote(town: Database) -> None:
+    identifier = await drafted(town)
+    with pytest.raises(SamePerson, match="ask another person"):
+        async with town.write() as session:
+            await issuing.approve(session, await session.get_one(tables.Alert, identifier), ANNA, NOW)
+    async with town.read() as session:
+        assert (await session.get_one(tables.Alert, identifier)).state is State.DRAFT
+
+
+@one_database
+async def test_nothing_is_done_twice_or_out_of_turn(town: Database) -> None:
+    draft, ready, out = await drafted(town), await approved(town), await issued(town)
+    gone = await drafted(town)
+    await cancelled(town, gone)
+
+    async def approve(session: AsyncSession, row: tables.Alert) -> None:
+        await issuing.approve(session, row, BRUNO, NOW)
+
+    async def issue(session: AsyncSession, row: tables.Alert) -> None:
+        await issuing.issue(session, row, ANNA, NOW)
+
+    async def cancel(session: AsyncSession, row: tables.Alert) -> None:
+        await issuing.cancel(session, row, CALCINAIA, BRUNO, "Errore.", NOW)
+
+    async with town.read() as session:
+        before = [await count(session, table) for table in STORED]
+    for identifier, action, state in (
+        (draft, issue, "is draft, not approved"),
+        (ready, approve, "is approved, not draft"),
+        (out, approve, "is issued, not draft"),
+        (out, issue, "is issued, not approved"),
+        (gone, approve, "is cancelled, not draft"),
+        (gone, issue, "is cancelled, not approved"),
+        (gone, cancel, "is cancelled, not approved or draft or issued"),
+    ):
+        with pytest.raises(NotAllowed, match=state):
+            async with town.write() as session:
+                await action(session, await session.get_one(tables.Alert, identifier))
+    async with town.read() as session:
+        assert [await count(session, table) for table in STORED] == before
+
+
+@one_database
+async def test_what_has_ended_meanwhile_is_neither_approved_nor_issued(town: Database) -> None:
+    draft, ready = await drafted(town), await approved(town)
+    for identifier, action, actor in ((draft, issuing.approve, BRUNO), (ready, issuing.issue, ANNA)):
+        with pytest.raises(Refused, match="draft a new one"):
+            async with town.write() as session:
+                await action(session, await session.get_one(tables.Alert, identifier), actor, PIENA.expires)
+
+
+# ── the place ───────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_the_place_is_kept_as_it_was_drawn_and_named(town: Database) -> None:
+    pond = rectangle(43.6715, 10.5880, 43.6725, 10.5890)
+    drawn = Geofence((Polygon(rectangle(43.669, 10.585, 43.674, 10.592), (pond,)).tidy(), Circle(FORNACETTE, 0.4)))
+    identifier = await issued(town, piena(drawn=drawn, drawn_name="via della Botte"))
+    async with town.read() as session:
+        row = await session.get_one(tables.Alert, identifier)
+    assert row.geofence["areas"] == [{"code": "calcinaia.fornacette", "version": 1}]
+    target = issuing.target_of(row)
+    assert (target.authority, target.areas, target.drawn) == ("calcinaia", ("calcinaia.fornacette",), drawn)
+    named, by_hand = cap_json.from_json(row.document).first.areas
+    assert (named.area_desc, by_hand.area_desc) == ("Fornacette", "via della Botte")
+    assert by_hand.polygons + by_hand.circles == drawn.shapes
+    (fornacette,) = (area for area in CALCINAIA.territory.areas if area.code == "calcinaia.fornacette")
+    assert set(named.polygons) == {shape.tidy() for shape in fornacette.fence.shapes if isinstance(shape, Polygon)}
+
+
+@one_database
+async def test_a_drawing_without_a_name_is_still_somewhere(town: Database) -> None:
+    for name in ("", "   "):
+        identifier = await drafted(town, piena(areas=(), drawn=Geofence((Circle(FORNACETTE, 0.4),)), drawn_name=name))
+        async with town.read() as session:
+            alert = cap_json.from_json((await session.get_one(tables.Alert, identifier)).document)
+        assert "Dove: la zona indicata sulla mappa\n" in render(alert).body
+
+
+# ── the wall ────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_an_exercise_never_targets_live_recipients_nor_a_real_alert_those_who_exercise(town: Database) -> None:
+    async with town.write() as session:
+        lives, _ = await join(session, citizen(1), SEAL, keyword="Attiva", now=NOW)
+        trial = tables.ChannelAccount(
+            name="whatsapp.prova",
+            authority="calcinaia",
+            channel=Channel.WHATSAPP,
+            live=False,
+            identity="+39",
+            settings={},
+        )
+        session.add(trial)
+        await session.flush()
+        who = replace(citizen(2), access=replace(citizen(2).access, name="whatsapp.prova"))
+        exercises, _ = await join(session, who, SEAL, keyword="Attiva", now=NOW, live=False)
+        # Neither list may leak through the other's account.
+        await join(session, citizen(3), SEAL, keyword="Attiva", now=NOW, live=False)
+    for wording, expected in ((piena(exercise=True), {exercises}), (PIENA, {lives})):
+        identifier = await issued(town, wording)
+        async with town.read() as session:
+            row = await session.get_one(tables.Alert, identifier)
+            dispatch = (await session.scalars(select(tables.Dispatch).where(tables.Dispatch.alert == identifier))).one()
+            found = await select_recipients(session, issuing.target_of(row), CALCINAIA)
+            people = PEOPLE.format(condition=found.condition) + " AND NOT r.is_channel"
+            ids = set((await session.scalars(text(f"SELECT r.id {people}"), found.parameters)).all())
+        assert dispatch.live is (row.status is Status.ACTUAL) is not wording.exercise
+        assert ids == expected
+
+
+@one_database
+async def test_the_retraction_of_an_exercise_is_an_exercise(town: Database) -> None:
+    telling = await cancelled(town, await issued(town, piena(exercise=True)))
+    assert telling is not None
+    words = render(cap_json.from_json(telling.document)).body.split()
+    assert (telling.status, words[0], words[-1]) == (Status.EXERCISE, "ESERCITAZIONE", "ESERCITAZIONE")
+    async with town.read() as session:
+        assert set(await session.scalars(select(tables.Dispatch.live))) == {False}
+
+
+# ── taking it back ──────────────────────────────────────────────────────────────────────────────────
+
+
+@one_database
+async def test_what_was_not_issued_is_cancelled_without_telling_anybody(town: Database) -> None:
+    for identifier in (await drafted(town), await approved(town)):
+        assert await cancelled(town, identifier) is None
+        async with town.read() as session:
+            assert (await session.get_one(tables.Alert, identifier)).state is State.CANCELLED
+            assert await count(session, tables.Dispatch) == await count(session, tables.OutboxMessage) == 0
+
+
+async def test_what_was_issued_is_withdrawn_and_taken_back_at_once_in_the_fastest_lane(town: Database) -> None:
+    identifier = await issued(town)
+    telling = await cancelled(town, identifier)
+    assert telling is not None
+    async with town.read() as session:
+        original = await session.get_one(tables.Alert, identifier)
+        first, second = (await session.scalars(select(tables.Dispatch).order_by(tables.Dispatch.id))).all()
+        message = (await session.scalars(select(tables.OutboxMessage).order_by(tables.OutboxMessage.id.desc()))).first()
+        said = await actions(session)
+    assert (original.state, original.ended_at) == (State.CANCELLED, NOW + timedelta(minutes=7))
+    assert first.withdrawn_at == NOW + timedelta(minutes=7)
+    assert (telling.state, telling.cancels, telling.lane) == (State.ISSUED, identifier, Lane.FLASH)
+    assert (second.alert, second.lane, second.withdrawn_at) == (telling.identifier, Lane.FLASH, None)
+    assert message is not None
+    assert (message.lane, message.routing_key) == (Lane.FLASH, "flash.met.calcinaia")
+    (reference,) = cap_json.from_json(telling.document).references
+    assert (reference.identifier, reference.sender, reference.sent) == (identifier, CALCINAIA.sender, NOW)
+    assert said[-1] == ("bruno", "cancel")
+
+
+@one_database
+async def test_a_retraction_says_the_time_of_the_original_and_not_its_own(town: Database) -> None:
+    telling = await cancelled(town, await issued(town), "Il livello dell'Arno scende.", timedelta(minutes=95))
+    assert telling is not None
+    assert render(cap_json.from_json(telling.document)).body == (
+        "Comune di Calcinaia: ANNULLATO: allerta ARANCIONE per piena di fiumi e canali\n"
+        "Dove: Fornacette\n"
+        "Quando: annullato alle 15:05 di sabato 21 novembre.\n"
+        "Il messaggio delle 13:30 di sabato 21 novembre non è più valido. Il livello dell'Arno scende.\n"
+        "Cosa fare: non tenere più conto di quel messaggio. Per informazioni: 0587 265442."
+    )
+
+
+@one_database
+async def test_news_is_taken_back_as_news(town: Database) -> None:
+    telling = await cancelled(town, await issued(town, MERCATO))
+    assert telling is not None
+    assert (telling.lane, telling.msg_type) == (Lane.ROUTINE, MsgType.CANCEL)
+
+
+@one_database
+async def test_a_retraction_fits_every_channel_however_long_the_reason(town: Database) -> None:
+    wording = piena(headline="x" * 160, web="https://www.comune.calcinaia.pi.it/" + "a" * 300)
+    telling = await cancelled(town, await issued(town, wording), "Perché il livello scende. " * 100)
+    assert telling is not None
+    text_of_it = render(cap_json.from_json(telling.document))
+    assert all(fits(text_of_it, channel) for channel in Channel)
+    assert "13:30 di sabato 21 novembre non è più valido. Perché il livello" in text_of_it.body
+    assert "…\nCosa fare:" in text_of_it.body
+
+
+@one_database
+async def test_a_retraction_outlives_an_alert_that_was_about_to_end(town: Database) -> None:
+    telling = await cancelled(town, await issued(town), after=timedelta(hours=9, minutes=59))
+    assert telling is not None
+    async with town.read() as session:
+        first, second = (await session.scalars(select(tables.Dispatch).order_by(tables.Dispatch.id))).all()
+    assert first.not_after == PIENA.expires
+    assert second.not_after == telling.expires_at > PIENA.expires + timedelta(hours=5)
+
+
+@one_database
+async def test_a_retraction_is_not_itself_taken_back(town: Database) -> None:
+    identifier = await issued(town)
+    telling = await cancelled(town, identifier)
+    assert telling is not None
+    with pytest.raises(Refused, match=f"{telling.identifier} itself takes {identifier} back: say anew"):
+        await cancelled(town, telling.identifier)
+    async with town.read() as session:
+        assert await count(session, tables.Dispatch) == 2
