@@ -33,7 +33,7 @@ def idle(console: Console) -> dict[str, float]:
             postgresql(where / "postgresql", os.environ.get("DATABASE_URL")) as server,
         ):
             databases = {"postgresql": server, "sqlite": f"sqlite+aiosqlite:///{where}/bench.sqlite"}
-            figures = {}
+            figures: dict[str, float] = {}
             for name, database in databases.items():
                 waits = _measure(where / name, amqp, database, name)
                 figures |= {f"idle.{name}.p50_ms": _at(waits, 0.50), f"idle.{name}.p99_ms": _at(waits, 0.99)}

@@ -62,7 +62,7 @@ def test_what_the_person_reads_says_who_what_where_when_and_what_to_do(town: Tow
     lines = town.telephone(maria)[-1].splitlines()
     assert lines[0] == "Comune di Calcinaia: ALLERTA ROSSA per piena dell'Arno"
     assert lines[1] == "Dove: Fornacette"
-    assert lines[2].startswith("Quando: da adesso alle ")
+    assert lines[2].startswith("Quando: dalle ")
     assert lines[3] == "Il fiume può uscire dagli argini."
     assert lines[4].startswith("Cosa fare: Sali ai piani alti. Per informazioni: 0587 265442")
     assert town.read(f"/v1/alerts/{alert}")["lane"] == "flash"

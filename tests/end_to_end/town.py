@@ -40,9 +40,8 @@ class Town:
         numbers = [f"+39347{(self.numbers + n) * 10 + 1:07d}" for n in range(count)]
         self.numbers += count
         for start in range(0, count, 1000):
-            items = [{"channel": "whatsapp", "address": number} for number in numbers[start : start + 1000]]
-            if point:
-                items = [item | {"point": point} for item in items]  # type: ignore[dict-item]
+            where = {"point": point} if point else {}
+            items = [{"channel": "whatsapp", "address": number} | where for number in numbers[start : start + 1000]]
             self.api("operator").post("/v1/recipients/batch", {"authority": authority, "items": items})
         return numbers
 
