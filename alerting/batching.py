@@ -37,6 +37,17 @@ async def release(session: AsyncSession, dispatch: tables.Dispatch, account: str
     return len(batches)
 
 
+async def tell_first(session: AsyncSession, dispatch: tables.Dispatch, batches: list[tables.Batch]) -> None:
+    """Keep the first batches of a dispatch and account, and tell the broker of as many as it may hold."""
+    session.add_all(batches)
+    now = batches[:TOLD_AT_ONCE]
+    for batch in now:
+        batch.told = 0
+        _mark_told(batch)
+    await session.flush()
+    await outbox.add(session, *(ready(batch, dispatch.not_after) for batch in now), lane=dispatch.lane)
+
+
 async def tell_again(session: AsyncSession, batch: tables.Batch, not_after: datetime) -> None:
     """Promise the broker a batch it was told of before. The lane is the one on the row, always."""
     _mark_told(batch)

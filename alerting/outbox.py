@@ -78,6 +78,8 @@ class Relay:
         self._prefix = prefix
         self._born = time.time()
         self._unconfirmed: set[int] = set()
+        self._told: set[int] = set()
+        self._forgetting: asyncio.Task[None] | None = None
 
     async def run(self, alarm: Alarm) -> None:
         """Relays until cancelled."""
@@ -111,12 +113,26 @@ class Relay:
         if not rows:
             return 0
         confirmed = await self._publish(rows)
-        async with self._database.write() as session:
-            await self._forget(session, confirmed)
+        self._told.update(confirmed)
+        if self._forgetting is None or self._forgetting.done():
+            # Beside us: what comes next must not wait until it is our turn to write.
+            self._forgetting = asyncio.create_task(self._forget_told(), name=f"forget {self._lane}")
         return len(confirmed)
 
+    async def _forget_told(self) -> None:
+        while ids := list(self._told):
+            try:
+                # Told and not forgotten is told again, and says so.
+                async with self._database.write(durable=False) as session:
+                    await self._forget(session, ids)
+            except (DBAPIError, OSError) as error:
+                log.warning("told rows stay for now", lane=str(self._lane), error=type(error).__name__)
+                await asyncio.sleep(PAUSE_AFTER_TROUBLE)
+            else:
+                self._told.difference_update(ids)
+
     def _next(self) -> Select[OutboxMessage]:
-        of_lane = select(OutboxMessage).where(OutboxMessage.lane == self._lane)
+        of_lane = select(OutboxMessage).where(OutboxMessage.lane == self._lane, OutboxMessage.id.not_in(self._told))
         return of_lane.order_by(OutboxMessage.id).limit(GROUP[self._lane])
 
     async def _publish(self, rows: Sequence[OutboxMessage]) -> list[int]:

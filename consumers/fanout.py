@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -64,12 +65,11 @@ class FanOut:
                 return False
             alert = await session.get_one(tables.Alert, dispatch.alert)
             accounts = await self._accounts(session, dispatch)
+            if alert.cancels is None:
+                people = await select_recipients(session, target_of(alert), self._authorities[alert.authority])
         if alert.cancels is not None:
             await self._withdraw(alert.cancels)
-            await self._page_by_page(dispatch_id, accounts, await self._who_may_have_it(alert.cancels))
-            return True
-        async with self._database.read() as session:
-            people = await select_recipients(session, target_of(alert), self._authorities[alert.authority])
+            people = await self._who_may_have_it(alert.cancels)
         await self._page_by_page(dispatch_id, accounts, people)
         return True
 
@@ -113,36 +113,21 @@ class FanOut:
         most: int,
     ) -> int:
         """The next recipients on one account, cut into batches of which the first are told. How many they are."""
-        added, up_to = await _freeze(session, dispatch, account.name, people, most)
+        added = await _freeze(session, dispatch, account.name, people, most)
         if added:
-            self._cut(session, dispatch, account, added)
-            await session.flush()
-            await batching.release(session, dispatch, account.name)
-            metrics.FANOUT_RECIPIENTS.labels(str(dispatch.lane)).inc(added)
-        if added < most:
+            batches = _cut(dispatch, account, len(added))
+            if dispatch.fanned_to == 0:
+                await batching.tell_first(session, dispatch, batches)  # nothing of it can be in the broker yet
+            else:
+                session.add_all(batches)
+                await session.flush()
+                await batching.release(session, dispatch, account.name)
+            metrics.FANOUT_RECIPIENTS.labels(str(dispatch.lane)).inc(len(added))
+        if len(added) < most:
             dispatch.fanned_accounts, dispatch.fanned_to = dispatch.fanned_accounts + 1, 0
         else:
-            dispatch.fanned_to = up_to
-        return added
-
-    def _cut(
-        self, session: AsyncSession, dispatch: tables.Dispatch, account: tables.ChannelAccount, added: int
-    ) -> None:
-        """Batches of the people just added."""
-        first, end = dispatch.last_seq + 1, dispatch.last_seq + added
-        size = PEOPLE_PER_BATCH[dispatch.lane]
-        session.add_all(
-            tables.Batch(
-                dispatch_id=dispatch.id,
-                channel=account.channel,
-                account=account.name,
-                lane=dispatch.lane,
-                first=start,
-                last=min(start + size - 1, end),
-            )
-            for start in range(first, end + 1, size)
-        )
-        dispatch.last_seq = end
+            dispatch.fanned_to = max(added)
+        return len(added)
 
     # ── a Cancel ────────────────────────────────────────────────────────────────────────────────────
 
@@ -174,8 +159,8 @@ class FanOut:
 
 async def _freeze(
     session: AsyncSession, dispatch: tables.Dispatch, account: str, people: Selection, size: int
-) -> tuple[int, int]:
-    """Number the next recipients of one account into the audience. How many, and the last one's id."""
+) -> Sequence[int]:
+    """Number the next recipients of one account into the audience. Their ids."""
     parameters: dict[str, Any] = {
         **people.parameters,
         "dispatch": dispatch.id,
@@ -185,7 +170,7 @@ async def _freeze(
         "size": size,
     }
     chosen = PEOPLE.format(condition=people.condition)
-    await session.execute(
+    added = await session.scalars(
         text(
             f"""INSERT INTO deliveries (dispatch_id, seq, recipient_id, address_id, progress, attempts, due_at,
                                         claimed_until)
@@ -193,20 +178,30 @@ async def _freeze(
                        0, 0, 0, 0
                   FROM (SELECT r.id AS recipient, a.id AS address {chosen}
                            AND a.account = :account AND r.id > :after
-                         ORDER BY r.id LIMIT :size) q"""
+                         ORDER BY r.id LIMIT :size) q
+                RETURNING recipient_id"""
         ),
         parameters,
     )
-    row = (
-        await session.execute(
-            text(
-                "SELECT count(*), coalesce(max(recipient_id), 0) FROM deliveries"
-                " WHERE dispatch_id = :dispatch AND seq > :base"
-            ),
-            {"dispatch": dispatch.id, "base": dispatch.last_seq},
+    return added.all()
+
+
+def _cut(dispatch: tables.Dispatch, account: tables.ChannelAccount, added: int) -> list[tables.Batch]:
+    """Batches of the people just added."""
+    first, end = dispatch.last_seq + 1, dispatch.last_seq + added
+    size = PEOPLE_PER_BATCH[dispatch.lane]
+    dispatch.last_seq = end
+    return [
+        tables.Batch(
+            dispatch_id=dispatch.id,
+            channel=account.channel,
+            account=account.name,
+            lane=dispatch.lane,
+            first=start,
+            last=min(start + size - 1, end),
         )
-    ).one()
-    return int(row[0]), int(row[1])
+        for start in range(first, end + 1, size)
+    ]
 
 
 async def _dispatch_of(session: AsyncSession, alert: str) -> tables.Dispatch:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 
@@ -29,12 +29,17 @@ class Database:
             yield session
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncSession]:
-        """One transaction: committed at the end, rolled back on any exception."""
+    async def write(self, *, durable: bool = True) -> AsyncIterator[AsyncSession]:
+        """One transaction: committed at the end, rolled back on any exception.
+
+        What is not `durable` may be forgotten in a power cut, and does not wait for the disk.
+        """
         async with self._turn or nullcontext(), self._sessions() as session:
             if self.is_sqlite:
                 # A deferred transaction that turns into a writer fails if another wrote meanwhile.
-                await session.connection(execution_options={"writes": True})
+                await session.connection(execution_options={"writes": "FULL" if durable else "NORMAL"})
+            elif not durable:
+                await session.execute(text("SET LOCAL synchronous_commit = off"))
             async with _committed(session):
                 yield session
 
@@ -102,20 +107,26 @@ def _postgresql(url: str, pool_size: int) -> AsyncEngine:
 
 
 def _sqlite(url: str) -> AsyncEngine:
-    engine = create_async_engine(url, pool_size=8, max_overflow=8, connect_args={"timeout": 20})
+    engine = create_async_engine(
+        url, pool_size=8, max_overflow=8, connect_args={"timeout": 20}, pool_reset_on_return=None
+    )
     sync_engine = engine.sync_engine
 
     @event.listens_for(sync_engine, "connect")
     def _configure(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves
         cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"):
+        for pragma in ("journal_mode=WAL", "foreign_keys=ON", "temp_store=MEMORY"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
     @event.listens_for(sync_engine, "begin")
     def _begin(connection: Any) -> None:
-        writes = connection.get_execution_options().get("writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        # Every statement is a trip to another thread and back. Who only reads needs no transaction here.
+        if writes := connection.get_execution_options().get("writes"):
+            if connection.info.get("synchronous") != writes:
+                connection.exec_driver_sql(f"PRAGMA synchronous={writes}")
+                connection.info["synchronous"] = writes
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine

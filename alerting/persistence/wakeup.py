@@ -16,7 +16,7 @@ from alerting.persistence.database import Database
 log = structlog.get_logger()
 
 LOOK_ANYWAY = 0.2  # seconds: a lost notification costs at most this
-LOOK_AT_FILE = 0.004
+LOOK_AT_FILE = 0.002
 RECONNECT = 1.0
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -46,7 +46,7 @@ def dies_after(pages: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fan-out ends after so many pages, in the middle of the next."""
     freeze, done = fanout._freeze, [0]
 
-    async def freezes(*args: Any) -> tuple[int, int]:
+    async def freezes(*args: Any) -> Sequence[int]:
         found = await freeze(*args)
         if done[0] == pages:
             raise Killed

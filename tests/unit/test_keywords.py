@@ -292,7 +292,9 @@ def test_nobody_ever_leaves_on_doubt(text: str, comune: str) -> None:
 def test_a_leaving_word_with_an_unknown_word_beside_it_never_leaves(leaving: str, word: str, comune: str) -> None:
     known = POLITENESS | STOPPING | set(fold(" ".join(COMUNI[comune].around))) | {leaving}
     for text in (f"{word} {leaving}", f"{leaving} {word}"):
-        if word not in known:
+        # "disattiva mi" is the clear word "disattivami", written apart.
+        apart = any(edits(text.replace(" ", ""), whole, most=2) <= 2 for whole in COMUNI[comune].run_together)
+        if word not in known and not apart:
             assert understand(text, COMUNI[comune]) != Leave()
 
 
