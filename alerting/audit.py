@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from alerting.persistence import dialects
 from alerting.persistence.tables import AuditEntry
 
 BEGINNING = "0" * 64
@@ -16,7 +17,7 @@ LOCK = 7205760
 
 async def write(session: AsyncSession, *, at: datetime, actor: str, action: str, subject: str, **details: Any) -> None:
     """Add an entry to the chain, in the caller's transaction. Details never hold a person's data or a text."""
-    if session.get_bind().dialect.name == "postgresql":
+    if dialects.is_postgresql(session):
         # One writer at a time: two entries must not follow the same one. Held until the commit.
         await session.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
     last = await session.scalar(select(AuditEntry.hash).order_by(AuditEntry.number.desc()).limit(1))

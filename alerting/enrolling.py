@@ -65,7 +65,7 @@ async def _enrol_account(
     session: AsyncSession, authority: Authority, access: ChannelAccess, share_of_limit: float
 ) -> None:
     account = await session.get(tables.ChannelAccount, access.name) or tables.ChannelAccount(
-        name=access.name, authority=authority.code, channel=access.channel, live=True
+        name=access.name, authority=authority.code, channel=access.channel, live=not access.exercise
     )
     account.identity, account.settings = access.identity, dict(access.settings)
     session.add(account)
@@ -91,7 +91,7 @@ async def _enrol_public_channel(
     )
     if await session.scalar(known):
         return
-    recipient = tables.Recipient(authority=authority.code, is_channel=True, joined_at=now)
+    recipient = tables.Recipient(authority=authority.code, is_channel=True, live=not access.exercise, joined_at=now)
     session.add(recipient)
     await session.flush()
     session.add(

@@ -84,6 +84,16 @@ AMQP_BLOCKED = Gauge(
 )
 
 
+def begin_at_zero(lanes: Iterable[str], channel: str) -> None:
+    """Show a delivery worker's figures before the first event: Prometheus sees no rise from nothing to one."""
+    HALTS.labels(channel)
+    for lane in lanes:
+        ISSUED_TO_ACCEPTED.labels(lane, channel)
+        ISSUED_TO_DELIVERED.labels(lane, channel)
+        ENQUEUED_TO_SENT.labels(lane, channel)
+        OUTCOMES.labels(lane, channel, "accepted", "")
+
+
 class Watched(Collector):
     """Gauges that are asked of somebody when Prometheus asks us."""
 

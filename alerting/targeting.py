@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from alerting.domain.authority import Authority
 from alerting.domain.delivery import FIRST_FINAL
 from alerting.domain.lanes import Lane
+from alerting.persistence import dialects
 from geo.cells import CellRange, cover
 from geo.matching import inside
 from geo.shapes import Geofence
@@ -68,12 +69,12 @@ async def _drawn(session: AsyncSession, drawn: Geofence, authority: Authority, p
     if full:
         parameters["full"] = json.dumps(full)
         conditions.append(
-            f"EXISTS (SELECT 1 FROM places p JOIN ({_ranges(session, 'full')}) c"
+            f"EXISTS (SELECT 1 FROM places p JOIN ({dialects.pairs(session, 'full', 'first', 'last')}) c"
             " ON p.cell BETWEEN c.first AND c.last WHERE p.recipient_id = r.id)"
         )
     if near := await _inside_edge_cells(session, drawn, edge):
         parameters["near"] = json.dumps(near)
-        conditions.append(f"r.id IN ({_listed(session, 'near')})")
+        conditions.append(f"r.id IN ({dialects.numbers(session, 'near')})")
     touched = tuple(area.code for area in authority.territory.areas if _touch(area.fence, drawn))
     if touched:
         conditions.append(
@@ -89,7 +90,7 @@ async def _inside_edge_cells(session: AsyncSession, drawn: Geofence, edge: Seque
     if not edge:
         return []
     query = text(
-        f"SELECT p.recipient_id, p.lat, p.lon FROM ({_ranges(session, 'edge')}) c"
+        f"SELECT p.recipient_id, p.lat, p.lon FROM ({dialects.pairs(session, 'edge', 'first', 'last')}) c"
         " JOIN places p ON p.cell BETWEEN c.first AND c.last"
     )
     rows = (await session.execute(query, {"edge": json.dumps(edge)})).all()
@@ -172,30 +173,10 @@ async def _share(session: AsyncSession, account: str, recipients: int, lane: Lan
     return AccountShare(account, channel, recipients, int(waiting), round(minutes, 2))
 
 
-# ── pieces of SQL that both databases understand ────────────────────────────────────────────────────
-
-
 def _in(parameters: dict[str, Any], name: str, values: Sequence[Any]) -> str:
     for number, value in enumerate(values):
         parameters[f"{name}{number}"] = value
     return "(" + ", ".join(f":{name}{number}" for number in range(len(values))) + ")"
-
-
-def _ranges(session: AsyncSession, name: str) -> str:
-    """A parameter that holds a JSON list of pairs, as a subquery of `first` and `last`."""
-    if session.get_bind().dialect.name == "postgresql":
-        return (
-            "SELECT (value->>0)::bigint AS first, (value->>1)::bigint AS last"
-            f" FROM json_array_elements(CAST(:{name} AS json))"
-        )
-    return f"SELECT json_extract(value, '$[0]') AS first, json_extract(value, '$[1]') AS last FROM json_each(:{name})"
-
-
-def _listed(session: AsyncSession, name: str) -> str:
-    """A parameter that holds a JSON list of numbers, as a subquery."""
-    if session.get_bind().dialect.name == "postgresql":
-        return f"SELECT value::bigint FROM json_array_elements_text(CAST(:{name} AS json))"
-    return f"SELECT value FROM json_each(:{name})"
 
 
 def _touch(area: Geofence, drawn: Geofence) -> bool:

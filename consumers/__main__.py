@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 import uvloop
 
-from alerting import authorities, logs
+from alerting import authorities, logs, metrics
 from alerting.domain.delivery import Channel
 from alerting.domain.lanes import Lane
 from alerting.settings import Settings
@@ -54,6 +54,7 @@ def deliver(
         accounts = await wiring.Accounts.load(worker.database, settings, channel)
         recorder = Recorder(worker.database, worker.publisher, worker.seal, worker.prefix)
         delivery = Delivery(worker.database, wiring.adapter(channel), accounts, recorder, worker.seal)
+        metrics.begin_at_zero(map(str, Lane), str(channel))
         for lane in Lane:
             if lane.is_urgent or not urgent_only:
                 worker.takes(deliver_queue(channel, lane), delivery.take, prefetch=BATCHES_IN_HAND[lane], at_once=4)

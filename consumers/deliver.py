@@ -14,7 +14,7 @@ from sqlalchemy import update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from alerting import batching, cap_json, metrics, wire
+from alerting import batching, cap_json, metrics
 from alerting.amqp import Incoming
 from alerting.domain import rendering
 from alerting.domain.delivery import (
@@ -35,6 +35,7 @@ from alerting.domain.events import BatchReady
 from alerting.persistence import Database, ledger, tables
 from alerting.sealing import Seal, WrongKey
 from consumers.channel import Account, ChannelAdapter, Text
+from consumers.deadletters import bury, event_in
 from consumers.line import Errand, Held, Line
 from consumers.pacing import Pacer
 from consumers.recording import Recorder
@@ -44,6 +45,8 @@ log = structlog.get_logger()
 
 HALT_LASTS = timedelta(seconds=30)
 """How long a halted account is left alone before one person's text probes it again."""
+REJECTION_LASTS = timedelta(seconds=60)
+NOT_OUR_SPEED = frozenset({Reason.CHANNEL_HALTED, Reason.TEXT_REJECTED})
 SLOWED_FOR = timedelta(seconds=1)
 TEXTS_KEPT = 200
 SIGN_OF_LIFE = 60.0
@@ -76,6 +79,7 @@ class Delivery:
         self._seal = seal
         self._pacer = Pacer(database)
         self._lines: dict[str, Line] = {}
+        self._halted: set[str] = set()
         self._sayings: dict[tuple[int, str], Saying] = {}
 
     # ── a batch ─────────────────────────────────────────────────────────────────────────────────────
@@ -83,19 +87,16 @@ class Delivery:
     async def take(self, message: Incoming) -> None:
         """Hand a batch to its account's line. What is not a batch of ours goes to the dead letters."""
         arrived = time.monotonic()
-        try:
-            batch = wire.decode(message.body)
-        except wire.Unreadable as error:
-            return self._bury(message, "unreadable", str(error))
-        if not isinstance(batch, BatchReady) or batch.channel is not self._adapter.name:
-            return self._bury(message, "misplaced", f"{type(batch).__name__} does not belong in {message.routing_key}")
+        batch = event_in(message, BatchReady)
+        if batch is None:
+            return None
+        if batch.channel is not self._adapter.name:
+            return bury(message, "misplaced", f"a batch for {batch.channel} does not belong in {message.routing_key}")
         async with self._database.read() as session:
             row = await session.get(tables.Batch, batch.batch)
             saying = await self._saying(session, batch)
         if saying is None or row is None or not _same(row, batch):
-            return self._bury(
-                message, "orphan", f"batch {batch.batch} of dispatch {batch.dispatch} is not in the database"
-            )
+            return bury(message, "orphan", f"batch {batch.batch} of dispatch {batch.dispatch} is not in the database")
         if row.state == "done":  # RabbitMQ gave it to us again
             return message.ack()
         if _now() >= batch.not_after:
@@ -104,11 +105,6 @@ class Delivery:
             await self._touch([row.id])
         self._line(batch.account).take(Held(message, batch, saying.text, saying.issued_at, arrived))
         return None
-
-    def _bury(self, message: Incoming, why: str, sentence: str) -> None:
-        metrics.DEAD_LETTERS.labels(why).inc()
-        log.error("dead letter", why=why, message=message.message_id, error=sentence)
-        message.reject(requeue=False)
 
     async def _touch(self, batches: list[int]) -> None:
         async with self._database.write() as session:
@@ -167,7 +163,7 @@ class Delivery:
         except ChannelHalted as halt:
             outcome = await self._halt(account, halt)
         except TextRejected as rejected:
-            return self._give_up_on_text(errand, rejected)
+            outcome = self._put_off(account, errand, rejected)
         except WrongKey as error:
             log.error("an address does not open", account=account.name, error=str(error))
             outcome = Deferred(Reason.UNKNOWN_ANSWER)
@@ -176,7 +172,9 @@ class Delivery:
             outcome = Uncertain(Reason.UNKNOWN_ANSWER)
         metrics.PROVIDER_CALLS.labels(channel).observe(time.perf_counter() - started)
         self._measure(errand, outcome)
-        if isinstance(outcome, Deferred) and outcome.whole_account and outcome.reason is not Reason.CHANNEL_HALTED:
+        if isinstance(outcome, Accepted) and account.name in self._halted:
+            await self._open_again(account)
+        if isinstance(outcome, Deferred) and outcome.whole_account and outcome.reason not in NOT_OUR_SPEED:
             await self._slow_down(account, outcome)
         return decide(
             outcome,
@@ -191,16 +189,23 @@ class Delivery:
         metrics.HALTS.labels(str(account.channel)).inc()
         log.error("channel halted", account=account.name, cause=halt.cause)
         self._line(account.name).close_for(HALT_LASTS)
+        self._halted.add(account.name)
+        await self._write_halt(account, halted_at=_now(), because=halt.cause[:300])
+        return Deferred(Reason.CHANNEL_HALTED, HALT_LASTS, whole_account=True)
+
+    async def _open_again(self, account: Account) -> None:
+        """The provider serves the account again: a probe was accepted."""
+        self._halted.discard(account.name)
+        log.info("channel open again", account=account.name)
+        await self._write_halt(account, halted_at=None, because=None)
+
+    async def _write_halt(self, account: Account, *, halted_at: datetime | None, because: str | None) -> None:
+        of_account = update(tables.ChannelAccount).where(tables.ChannelAccount.name == account.name)
         try:
             async with self._database.write() as session:
-                await session.execute(
-                    update(tables.ChannelAccount)
-                    .where(tables.ChannelAccount.name == account.name, tables.ChannelAccount.halted_at.is_(None))
-                    .values(halted_at=_now(), halted_because=halt.cause[:300])
-                )
+                await session.execute(of_account.values(halted_at=halted_at, halted_because=because))
         except (SQLAlchemyError, OSError) as error:  # the next probe writes it
             log.warning("a halt could not be written", account=account.name, error=type(error).__name__)
-        return Deferred(Reason.CHANNEL_HALTED, HALT_LASTS, whole_account=True)
 
     async def _slow_down(self, account: Account, outcome: Deferred) -> None:
         wait = outcome.wait or SLOWED_FOR
@@ -210,17 +215,16 @@ class Delivery:
         except (SQLAlchemyError, OSError) as error:  # others will be told by the provider themselves
             log.warning("the others were not slowed down", account=account.name, error=type(error).__name__)
 
-    def _give_up_on_text(self, errand: Errand, rejected: TextRejected) -> Decision:
-        """The text is wrong for everybody: no point in asking for each of them."""
-        log.error(
-            "text rejected",
-            account=rejected.account,
-            dispatch=errand.held.batch.dispatch,
-            cause=rejected.cause,
-        )
-        lane, channel = str(errand.held.lane), str(errand.held.batch.channel)
-        metrics.OUTCOMES.labels(lane, channel, "rejected", Reason.TEXT_REJECTED.value).inc()
-        return Done(Progress.FAILED, Reason.TEXT_REJECTED)
+    def _put_off(self, account: Account, errand: Errand, rejected: TextRejected) -> Outcome:
+        """The text is wrong for everybody, as when its template is paused: no point in asking for each of them.
+
+        One person a batch and a minute asks again until the alert ends: somebody may put the template right.
+        """
+        held = errand.held
+        log.error("text rejected", account=account.name, dispatch=held.batch.dispatch, cause=rejected.cause)
+        held.rests_at_least = REJECTION_LASTS
+        self._line(account.name).drop(held)
+        return Deferred(Reason.TEXT_REJECTED, REJECTION_LASTS, whole_account=True)
 
     def _measure(self, errand: Errand, outcome: Outcome) -> None:
         held = errand.held

@@ -9,7 +9,7 @@ import structlog
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from alerting import batching, metrics, wire
+from alerting import batching, metrics
 from alerting.amqp import Incoming
 from alerting.domain.authority import Authority
 from alerting.domain.delivery import MAY_HAVE_ARRIVED, Progress
@@ -18,6 +18,7 @@ from alerting.domain.lanes import PEOPLE_PER_BATCH
 from alerting.issuing import target_of
 from alerting.persistence import Database, ledger, tables
 from alerting.targeting import PEOPLE, Selection, select_recipients
+from consumers.deadletters import bury, event_in
 
 log = structlog.get_logger()
 
@@ -36,19 +37,12 @@ class FanOut:
 
     async def take(self, message: Incoming) -> None:
         """One issued alert, to its last batch."""
-        try:
-            event = wire.decode(message.body)
-        except wire.Unreadable as error:
-            metrics.DEAD_LETTERS.labels("unreadable").inc()
-            log.error("dead letter", why="unreadable", message=message.message_id, error=str(error))
-            return message.reject(requeue=False)
-        if not isinstance(event, AlertIssued):
-            metrics.DEAD_LETTERS.labels("misplaced").inc()
-            return message.reject(requeue=False)
+        event = event_in(message, AlertIssued)
+        if event is None:
+            return None
         started = time.monotonic()
         if not await self.fan_out(event.dispatch):
-            metrics.DEAD_LETTERS.labels("orphan").inc()
-            return message.reject(requeue=False)
+            return bury(message, "orphan", f"dispatch {event.dispatch} is no alert in the database")
         metrics.FANOUT_SECONDS.labels(str(event.lane)).observe(time.monotonic() - started)
         message.ack()
         return None
@@ -61,7 +55,6 @@ class FanOut:
         async with self._database.read() as session:
             dispatch = await session.get(tables.Dispatch, dispatch_id)
             if dispatch is None or dispatch.alert is None:
-                log.error("an alert to fan out is not in the database", dispatch=dispatch_id)
                 return False
             alert = await session.get_one(tables.Alert, dispatch.alert)
             accounts = await self._accounts(session, dispatch)

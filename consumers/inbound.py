@@ -7,7 +7,7 @@ from typing import Any, assert_never
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from alerting import batching, metrics, subscribing, wire
+from alerting import batching, metrics, subscribing
 from alerting.amqp import Incoming
 from alerting.domain import keywords
 from alerting.domain.authority import Authority, ChannelAccess
@@ -17,6 +17,7 @@ from alerting.domain.recipients import NOWHERE, Place, Precision
 from alerting.persistence import Database, tables
 from alerting.sealing import Seal
 from alerting.subscribing import Subscriber
+from consumers.deadletters import event_in
 from geo.areas import Area, plain
 from geo.shapes import Point
 
@@ -44,21 +45,15 @@ class Inbound:
 
     async def take(self, message: Incoming) -> None:
         """One text: what it asks for and the answer to it in one transaction."""
-        try:
-            event = wire.decode(message.body)
-        except wire.Unreadable as error:
-            metrics.DEAD_LETTERS.labels("unreadable").inc()
-            log.error("dead letter", why="unreadable", message=message.message_id, error=str(error))
-            return message.reject(requeue=False)
-        if not isinstance(event, CitizenWrote):
-            metrics.DEAD_LETTERS.labels("misplaced").inc()
-            return message.reject(requeue=False)
+        event = event_in(message, CitizenWrote)
+        if event is None:
+            return
         async with self._database.write() as session:
             row = await session.get(tables.InboundMessage, event.inbound, with_for_update=True)
             if row is not None and row.handled_at is None:
                 await self._handle(session, row)
         message.ack()
-        return None
+        return
 
     async def _handle(self, session: AsyncSession, row: tables.InboundMessage) -> None:
         now = datetime.now(UTC)
@@ -111,6 +106,7 @@ class Inbound:
                     self._seal,
                     keyword=who.authority.keywords.join,
                     now=now,
+                    live=not who.access.exercise,
                     place=Place(Precision.FRAZIONE, (frazione.code,)) if frazione else NOWHERE,
                 )
                 if not is_new:

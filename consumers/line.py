@@ -47,6 +47,7 @@ class Held:
     arrived: float
     exhausted: bool = False
     unrecorded: int = 0
+    rests_at_least: timedelta = timedelta(0)
     moved: float = field(default_factory=time.monotonic)
 
     @property

@@ -10,12 +10,13 @@ from sqlalchemy import Row, and_, bindparam, select, tuple_, update
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from alerting import metrics, wire
+from alerting import metrics
 from alerting.amqp import Incoming
 from alerting.domain.delivery import Channel, Progress, after
 from alerting.domain.events import ReceiptCame
 from alerting.domain.lanes import Lane
 from alerting.persistence import Database, tables
+from consumers.deadletters import event_in
 
 log = structlog.get_logger()
 
@@ -46,21 +47,15 @@ class Receipts:
 
     async def take(self, message: Incoming) -> None:
         """One receipt; returns when it is in the ledger."""
-        try:
-            event = wire.decode(message.body)
-        except wire.Unreadable as error:
-            metrics.DEAD_LETTERS.labels("unreadable").inc()
-            log.error("dead letter", why="unreadable", message=message.message_id, error=str(error))
-            return message.reject(requeue=False)
-        if not isinstance(event, ReceiptCame):
-            metrics.DEAD_LETTERS.labels("misplaced").inc()
-            return message.reject(requeue=False)
+        event = event_in(message, ReceiptCame)
+        if event is None:
+            return
         waiting = _Waiting(event)
         self._waiting.append(waiting)
         self._something.set()
         await waiting.written
         message.ack()
-        return None
+        return
 
     async def run(self) -> None:
         """Writes crowds of receipts until cancelled."""

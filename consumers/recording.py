@@ -94,7 +94,7 @@ class Recorder:
             for dispatch, claims in _by_dispatch(given_back).items():
                 await ledger.give_back(session, dispatch, claims)
             # Each locks its dispatch: everybody in the same order.
-            waits = {h: await _settle(session, h.batch) for h in sorted(ended, key=lambda h: h.batch.dispatch)}
+            waits = {h: await _settle(session, h) for h in sorted(ended, key=lambda h: h.batch.dispatch)}
         del self._results[: len(results)]
         del self._given_back[: len(given_back)]
         for held, people in recorded.items():
@@ -151,8 +151,9 @@ def resting(batch: BatchReady, wait: timedelta, prefix: str) -> Outgoing:
     return Outgoing(prefix + WAITS, key, f"batch:{batch.batch}:rests", wire.encode(batch), headers)
 
 
-async def _settle(session: AsyncSession, batch: BatchReady) -> timedelta | None:
+async def _settle(session: AsyncSession, held: Held) -> timedelta | None:
     """Mark a batch that came to its end here. How long what is left of it rests; None when nothing is."""
+    batch = held.batch
     left = await ledger.left_of(session, batch.dispatch, batch.first, batch.last)
     if left.unfinished == 0:
         await batching.finish(session, batch)
@@ -161,7 +162,8 @@ async def _settle(session: AsyncSession, batch: BatchReady) -> timedelta | None:
         await batching.finish(session, batch)
         return None
     await batching.rest(session, batch)
-    return timedelta(seconds=max(0.0, (left.next_due or 0.0) - time.time()))
+    until_due = timedelta(seconds=max(0.0, (left.next_due or 0.0) - time.time()))
+    return max(until_due, held.rests_at_least)
 
 
 async def _is_over(session: AsyncSession, batch: BatchReady) -> bool:

@@ -118,7 +118,7 @@ def _authority(code: str, file: Table, file_hash: str) -> Authority | None:
     if not channels:
         file.note("channels is empty; a comune without a number or a bot reaches nobody")
     for one, other in combinations(channels, 2):
-        if one.channel is other.channel:
+        if (one.channel, one.exercise) == (other.channel, other.exercise):
             file.note(f"channels has two accounts on {one.channel}; keep one")
     places = ", ".join(area.name for area in territory.frazioni) if territory else UNREAD
     texts = _texts(file.table("texts"), name, contact, policy, keywords, places)
@@ -181,9 +181,10 @@ def _channel(table: Table, code: str) -> ChannelAccess:
     if written and written not in known:
         table.note(f"{table.key('channel')} {written!r} is no channel; write {' or '.join(known)}")
     channel = known.get(written, Channel.WHATSAPP)
-    name = table.text("name")
-    if written in known and name and name != f"{channel}.{code}":
-        table.note(f"{table.key('name')} {name!r} is not {channel}.{code}; call it that, logs and metrics do")
+    exercise = table.flag("exercise", optional=True)
+    name, right = table.text("name"), f"{channel}.{code}" + (".exercise" if exercise else "")
+    if written in known and name and name != right:
+        table.note(f"{table.key('name')} {name!r} is not {right}; call it that, logs and metrics do")
     per_second = table.number("per_second")
     if not 0 < per_second <= FASTEST:
         table.note(f"{table.key('per_second')} is not between 0 and {FASTEST}; write what the provider allows")
@@ -196,7 +197,7 @@ def _channel(table: Table, code: str) -> ChannelAccess:
     if identity and written in known:
         _check_identity(table, channel, identity)
     table.nothing_else()
-    return ChannelAccess(name, channel, per_second, identity, settings)
+    return ChannelAccess(name, channel, per_second, identity, settings, exercise)
 
 
 def _check_identity(table: Table, channel: Channel, identity: str) -> None:

@@ -52,7 +52,11 @@ class Table:
         self._known.add(key)
         return self.text(key) if key in self._values else None
 
-    def flag(self, key: str) -> bool:
+    def flag(self, key: str, *, optional: bool = False) -> bool:
+        """True or false; false where it may be left out and is."""
+        if optional and key not in self._values:
+            self._known.add(key)
+            return False
         return bool(self._read(key, bool))
 
     def whole(self, key: str) -> int:

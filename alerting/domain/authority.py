@@ -56,6 +56,7 @@ class ChannelAccess:
     """One number or bot of the authority. `settings`: what only this channel understands, never a secret.
 
     `per_second` is what the provider allows the account; `identity` is where citizens write, E.164 or @name.
+    An account for exercises reaches only who joined it: the wall between a drill and the town.
     """
 
     name: str
@@ -63,6 +64,7 @@ class ChannelAccess:
     per_second: float
     identity: str
     settings: dict[str, str] = field(default_factory=dict)
+    exercise: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +138,8 @@ class Authority:
     """SHA-256 of the file, in hexadecimal: whether it has changed since it was last stored."""
 
     def channel(self, channel: Channel) -> ChannelAccess | None:
-        """The account on that channel, or None where the comune has none."""
-        return next((access for access in self.channels if access.channel is channel), None)
+        """The live account on that channel, or None where the comune has none."""
+        return next((a for a in self.channels if a.channel is channel and not a.exercise), None)
 
 
 # ── what an authority's own words must hold ─────────────────────────────────────────────────────────

@@ -8,6 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting.domain.delivery import FIRST_FINAL, Progress, Reason
+from alerting.persistence import dialects
 
 WAITING, SENDING, DEFERRED, UNCERTAIN = (
     Progress.WAITING.value,
@@ -73,7 +74,7 @@ async def claim(
     session: AsyncSession, dispatch: int, first: int, last: int, *, most: int, now: float, until: float
 ) -> list[Claimed]:
     """Claim up to `most` people of a batch who may be tried now. Nobody else can claim them before `until`."""
-    locking = "FOR UPDATE SKIP LOCKED" if session.get_bind().dialect.name == "postgresql" else ""
+    locking = "FOR UPDATE SKIP LOCKED" if dialects.is_postgresql(session) else ""
     statement = CLAIM.format(waiting=WAITING, sending=SENDING, deferred=DEFERRED, uncertain=UNCERTAIN, locking=locking)
     rows = (
         await session.execute(
@@ -107,7 +108,7 @@ async def _addresses(session: AsyncSession, dispatch: int, ids: Sequence[int | N
         )
         return {None: reply_to}
     rows = await session.execute(
-        text(f"SELECT id, sealed FROM addresses WHERE id IN ({_listed(session, 'ids')})"),
+        text(f"SELECT id, sealed FROM addresses WHERE id IN ({dialects.numbers(session, 'ids')})"),
         {"ids": json.dumps(ids)},
     )
     return {row.id: None if row.sealed is None else bytes(row.sealed) for row in rows}
@@ -121,7 +122,7 @@ async def record(session: AsyncSession, results: Sequence[Recorded]) -> None:
     if not results:
         return
     results = sorted(results, key=lambda r: (r.dispatch, r.seq))  # the order of receipts too: no deadlock
-    if session.get_bind().dialect.name == "postgresql":
+    if dialects.is_postgresql(session):
         await _record_postgresql(session, results)
     else:
         await _record_sqlite(session, results)
@@ -209,7 +210,7 @@ async def give_back(session: AsyncSession, dispatch: int, claims: Sequence[tuple
                                        ELSE {WAITING} END,
                        attempts = attempts - 1, claimed_until = 0
                  WHERE dispatch_id = :dispatch AND progress = {SENDING}
-                   AND EXISTS (SELECT 1 FROM ({_pairs(session, "claims")}) c
+                   AND EXISTS (SELECT 1 FROM ({dialects.pairs(session, "claims", "seq", "attempt")}) c
                                 WHERE c.seq = deliveries.seq AND c.attempt = deliveries.attempts)"""
         ),
         {"dispatch": dispatch, "claims": json.dumps(list(claims))},
@@ -279,18 +280,3 @@ async def summary(session: AsyncSession, dispatch: int) -> dict[Progress, int]:
         {"dispatch": dispatch},
     )
     return {Progress(progress): count for progress, count in rows}
-
-
-def _pairs(session: AsyncSession, name: str) -> str:
-    if session.get_bind().dialect.name == "postgresql":
-        return (
-            "SELECT (value->>0)::int AS seq, (value->>1)::int AS attempt"
-            f" FROM json_array_elements(CAST(:{name} AS json))"
-        )
-    return f"SELECT json_extract(value, '$[0]') AS seq, json_extract(value, '$[1]') AS attempt FROM json_each(:{name})"
-
-
-def _listed(session: AsyncSession, name: str) -> str:
-    if session.get_bind().dialect.name == "postgresql":
-        return f"SELECT value::bigint FROM json_array_elements_text(CAST(:{name} AS json))"
-    return f"SELECT value FROM json_each(:{name})"

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from alerting.persistence import dialects
 from alerting.persistence.database import Database
 
 log = structlog.get_logger()
@@ -22,7 +23,7 @@ RECONNECT = 1.0
 
 async def ring(session: AsyncSession, bell: str) -> None:
     """When this transaction commits, wake whoever listens for `bell`. SQLite needs no ringing."""
-    if session.get_bind().dialect.name == "postgresql":
+    if dialects.is_postgresql(session):
         await session.execute(text("SELECT pg_notify(:bell, '')"), {"bell": bell})
 
 

@@ -39,6 +39,20 @@ async def test_the_five_are_enrolled_with_their_areas_accounts_and_rates(databas
     assert SEAL.open(address.sealed) == "@comunecalcinaia"
 
 
+@one_database
+async def test_an_account_for_exercises_is_behind_the_wall(database_url: str) -> None:
+    live = CALCINAIA.channels[0]
+    drill = replace(live, name=f"{live.name}.exercise", exercise=True)
+    training = replace(CALCINAIA, channels=(*CALCINAIA.channels, drill))
+    async with five_comuni(database_url) as database:
+        async with database.write() as session:
+            await enrol(session, [training], SEAL, share_of_limit=1.0, now=NOW)
+        async with database.read() as session:
+            accounts = {row.name: row.live for row in await session.scalars(select(tables.ChannelAccount))}
+    assert accounts[drill.name] is False
+    assert accounts[live.name] is True
+
+
 async def test_enrolling_again_changes_nothing(database_url: str) -> None:
     async with five_comuni(database_url) as database:
         async with database.read() as session:

@@ -5,14 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from geo.shapes import Circle, Floats, Geofence, Point, Polygon
 
 # Two cores shared with others: how long an example takes says nothing about the code.
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
 
 FORNACETTE = Point(43.6702, 10.5851)
 

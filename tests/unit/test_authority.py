@@ -303,6 +303,23 @@ def test_two_accounts_on_one_channel_are_refused(folder: Path) -> None:
     assert said == ("bientina.toml: channels has two accounts on whatsapp; keep one",)
 
 
+def test_an_account_for_exercises_stands_beside_the_live_one_and_says_what_it_is(folder: Path) -> None:
+    drill = '[[channels]]\nname = "whatsapp.bientina.exercise"\nchannel = "whatsapp"\nper_second = 80\n'
+    drill += 'identity = "+393665775491"\nexercise = true\n'
+    drill += 'settings = { phone_number_id = "9", template = "a", template_language = "it" }\n\n'
+    file = folder / "bientina.toml"
+    file.write_text(file.read_text().replace("[territory]", drill + "[territory]", 1))
+    bientina = load(folder)["bientina"]
+    assert [access.exercise for access in bientina.channels] == [False, True]
+    live = bientina.channel(Channel.WHATSAPP)
+    assert live is not None
+    assert not live.exercise
+
+    file.write_text(file.read_text().replace("whatsapp.bientina.exercise", "whatsapp.bientina2"))
+    with pytest.raises(AuthorityFileError, match="is not whatsapp"):
+        load(folder)
+
+
 def test_all_findings_of_all_files_are_told_at_once(folder: Path) -> None:
     (folder / "cascina.toml").write_bytes(b"name = \xff")
     (folder / "Borgo_Nuovo.toml").write_text("")

@@ -1,0 +1,28 @@
+"""Pieces of SQL that both databases understand: lists and pairs of numbers as one parameter each."""
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+
+def numbers(session: AsyncSession, name: str) -> str:
+    """The parameter `name`, a JSON list of integers, as a subquery."""
+    if is_postgresql(session):
+        return f"SELECT value::bigint FROM json_array_elements_text(CAST(:{name} AS json))"
+    return f"SELECT value FROM json_each(:{name})"
+
+
+def pairs(session: AsyncSession, name: str, first: str, second: str) -> str:
+    """The parameter `name`, a JSON list of pairs of integers, as a subquery with these two columns."""
+    if is_postgresql(session):
+        return (
+            f"SELECT (value->>0)::bigint AS {first}, (value->>1)::bigint AS {second}"
+            f" FROM json_array_elements(CAST(:{name} AS json))"
+        )
+    return (
+        f"SELECT json_extract(value, '$[0]') AS {first}, json_extract(value, '$[1]') AS {second}"
+        f" FROM json_each(:{name})"
+    )
+
+
+def is_postgresql(session: AsyncSession) -> bool:
+    """Whether the session speaks to PostgreSQL; SQLite is the only other one."""
+    return session.get_bind().dialect.name == "postgresql"
