@@ -34,6 +34,13 @@ def install(package: str) -> None:
         _run([*apt, "install", "-y", "--no-install-recommends", package])
 
 
+def wait_for_others() -> None:
+    """Return when no installation of ours is under way: half a package is worse than none."""
+    if _ONE_AT_A_TIME.exists():
+        with _ONE_AT_A_TIME.open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+
+
 def _run(command: list[str]) -> None:
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
     done = subprocess.run(

@@ -13,6 +13,7 @@ from secrets import token_hex
 
 import psycopg
 
+from consumers.local.packages import wait_for_others
 from consumers.local.serving import (
     Guarded,
     Server,
@@ -187,6 +188,7 @@ class PrivatePostgreSQL:
 
 def installed() -> Path | None:
     """The folder with initdb and postgres, of the newest version here; Debian keeps them off the PATH."""
+    wait_for_others()
     folders = [folder for place in _PLACES for folder in Path("/").glob(place[1:])]
     folders.sort(key=lambda folder: [int(digits) for digits in re.findall(r"\d+", str(folder))], reverse=True)
     on_path = shutil.which("initdb")

@@ -11,6 +11,7 @@ from pathlib import Path
 from secrets import token_hex
 from urllib.parse import quote, unquote, urlsplit
 
+from consumers.local.packages import wait_for_others
 from consumers.local.serving import Guarded, Server, account, free_ports, home, is_free, sole_use
 
 # Never the one in /usr/sbin: Debian's is a wrapper that drops the environment.
@@ -171,6 +172,7 @@ def _on_free_ports(name: str, password: str) -> _Node:
 
 def installed() -> Path | None:
     """The rabbitmq-server here that minds its environment. Never run to ask: `--version` starts a server."""
+    wait_for_others()
     for place in _PLACES:
         for folder in sorted(Path("/").glob(place[1:]), reverse=True):
             if (folder / "rabbitmq-server").is_file():
