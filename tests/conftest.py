@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
 
@@ -21,8 +22,9 @@ from hypothesis import settings
 from psycopg import sql
 from sqlalchemy.engine import URL, make_url
 
+from consumers.local import private_postgresql, private_rabbitmq
 from consumers.local.containers import compose_answers
-from consumers.local.services import postgresql, rabbitmq
+from consumers.local.services import NoBroker, NoDatabase, postgresql, rabbitmq
 
 # In CI the same examples each time: a new find belongs to whoever looks for it, not to whoever lands next.
 settings.register_profile("looking", deadline=None)
@@ -56,6 +58,26 @@ def amqp_url(request: pytest.FixtureRequest, servers: Path, docker_compose: bool
         given = f"amqp://allerta:allerta@127.0.0.1:{port}/"
     with rabbitmq(servers, given, "TEST_AMQP_URL") as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_programs(servers: Path) -> None:
+    """RabbitMQ's programs here, for tests that start and kill nodes of their own; installed now where that can be."""
+    if private_rabbitmq.installed() is None:
+        with suppress(NoBroker), rabbitmq(servers / "programs", None):
+            pass
+    if private_rabbitmq.installed() is None:
+        pytest.skip("no rabbitmq-server is installed here or can be, and a shared one must not be killed")
+
+
+@pytest.fixture(scope="session")
+def postgresql_programs(servers: Path) -> None:
+    """PostgreSQL's programs here, as `rabbitmq_programs`."""
+    if private_postgresql.installed() is None:
+        with suppress(NoDatabase), postgresql(servers / "programs", None):
+            pass
+    if private_postgresql.installed() is None:
+        pytest.skip("no PostgreSQL is installed here or can be, and a shared one must not be killed")
 
 
 @pytest.fixture

@@ -9,10 +9,8 @@ from secrets import token_hex
 
 import pytest
 
-from consumers.local import private_postgresql
 from consumers.local.private_postgresql import PrivatePostgreSQL
-from consumers.local.private_rabbitmq import PrivateRabbitMQ, installed
-from consumers.local.services import rabbitmq
+from consumers.local.private_rabbitmq import PrivateRabbitMQ
 from consumers.local.stack import Stack, fetch, running
 from tests.end_to_end.conftest import NO_PAIR_LIMIT
 from tests.end_to_end.town import IN_FORNACETTE, Town
@@ -22,13 +20,8 @@ ONE_SLICE = 10
 
 
 @pytest.fixture(scope="module")
-def own_broker(servers: Path) -> Iterator[PrivateRabbitMQ]:
+def own_broker(servers: Path, rabbitmq_programs: None) -> Iterator[PrivateRabbitMQ]:
     """A RabbitMQ that may be killed: not the one the other tests use."""
-    if installed() is None:
-        with rabbitmq(servers / "install", None):
-            pass  # installs it where that can be done
-    if installed() is None:
-        pytest.skip("no rabbitmq-server is installed here, and a shared one must not be killed")
     where = servers / f"mortal-{token_hex(3)}"
     where.mkdir()
     node = PrivateRabbitMQ(where)
@@ -123,10 +116,8 @@ def test_sigterm_drains(mortal_town: Town) -> None:
 
 
 def test_without_a_database_the_api_says_503_and_when_to_come_back(
-    tmp_path: Path, servers: Path, amqp_url: str
+    tmp_path: Path, servers: Path, amqp_url: str, postgresql_programs: None
 ) -> None:
-    if private_postgresql.installed() is None:
-        pytest.skip("no PostgreSQL programs are installed here, and a shared server must not be killed")
     where = servers / f"mortal-{token_hex(3)}"
     where.mkdir()
     database = PrivatePostgreSQL(where, durable=True)

@@ -14,7 +14,6 @@ import pytest
 from alerting.amqp import BrokerAway, Consumer, Incoming, Link, Outgoing, Publisher, Unroutable, declares
 from alerting.topology import Binding as Bound
 from alerting.topology import Exchange, Queue, Topology, topology
-from consumers.local import private_rabbitmq
 from consumers.local.private_rabbitmq import PrivateRabbitMQ
 from tests.integration.engine import connected, get_one, until
 
@@ -225,7 +224,7 @@ def a_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.mark.skipif(private_rabbitmq.installed() is None, reason="RabbitMQ is not installed here")
+@pytest.mark.usefixtures("rabbitmq_programs")
 @pytest.mark.slow
 async def test_after_a_kill_of_the_broker_publishers_and_consumers_are_back_and_nothing_confirmed_is_lost() -> None:
     with a_folder() as folder:

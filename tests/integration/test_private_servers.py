@@ -21,14 +21,8 @@ from consumers.local.private_rabbitmq import PrivateRabbitMQ, lets_in
 from consumers.local.services import NoBroker, NoDatabase, postgresql, rabbitmq
 from consumers.local.serving import AlreadyRunning, free_ports
 
-needs_rabbitmq = pytest.mark.skipif(
-    private_rabbitmq.installed() is None,
-    reason="RabbitMQ is not installed here, so none can be started privately",
-)
-needs_postgresql = pytest.mark.skipif(
-    private_postgresql.installed() is None,
-    reason="PostgreSQL is not installed here, so none can be started privately",
-)
+needs_rabbitmq = pytest.mark.usefixtures("rabbitmq_programs")
+needs_postgresql = pytest.mark.usefixtures("postgresql_programs")
 
 
 @pytest.fixture
