@@ -4,6 +4,7 @@ So one town's 100,000 texts never stand before another's one, stopping is immedi
 """
 
 import time
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import func, select, update
@@ -31,21 +32,21 @@ async def release(session: AsyncSession, dispatch: tables.Dispatch, account: str
         return 0
     waiting = select(tables.Batch).where(*of_account, tables.Batch.state == "waiting")
     batches = (await session.scalars(waiting.order_by(tables.Batch.id).limit(room))).all()
-    for batch in batches:
-        _mark_told(batch)
-    await outbox.add(session, *(ready(batch, dispatch.not_after) for batch in batches), lane=dispatch.lane)
+    await _tell(session, dispatch, batches)
     return len(batches)
 
 
 async def tell_first(session: AsyncSession, dispatch: tables.Dispatch, batches: list[tables.Batch]) -> None:
     """Keep the first batches of a dispatch and account, and tell the broker of as many as it may hold."""
     session.add_all(batches)
-    now = batches[:TOLD_AT_ONCE]
-    for batch in now:
-        batch.told = 0
+    await _tell(session, dispatch, batches[:TOLD_AT_ONCE])
+
+
+async def _tell(session: AsyncSession, dispatch: tables.Dispatch, batches: Sequence[tables.Batch]) -> None:
+    for batch in batches:
         _mark_told(batch)
-    await session.flush()
-    await outbox.add(session, *(ready(batch, dispatch.not_after) for batch in now), lane=dispatch.lane)
+    await session.flush()  # the broker is told their numbers: a new one has none before
+    await outbox.add(session, *(ready(batch, dispatch.not_after) for batch in batches), lane=dispatch.lane)
 
 
 async def tell_again(session: AsyncSession, batch: tables.Batch, not_after: datetime) -> None:
@@ -55,7 +56,7 @@ async def tell_again(session: AsyncSession, batch: tables.Batch, not_after: date
 
 
 def _mark_told(batch: tables.Batch) -> None:
-    batch.state, batch.told, batch.touched_at = "told", batch.told + 1, time.time()
+    batch.state, batch.told, batch.touched_at = "told", (batch.told or 0) + 1, time.time()
 
 
 def ready(batch: tables.Batch, not_after: datetime) -> BatchReady:

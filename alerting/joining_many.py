@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from alerting.domain.recipients import Place, Precision
 from alerting.persistence import tables
 from alerting.sealing import Seal
-from alerting.subscribing import Subscriber, areas_of
+from alerting.subscribing import Subscriber, areas_of, is_located
 from geo.cells import cell_of
 
 FINGERPRINTS_AT_ONCE = 1000
@@ -36,7 +36,8 @@ async def join_many(
     kinds: dict[tuple[str, bool, str, bool], list[tuple[bytes, Joining]]] = defaultdict(list)
     for key, one in new.items():
         authority = one.who.authority
-        kinds[authority.code, one.live, authority.language, _is_located(one.place)].append((key[1], one))
+        located = is_located(one.place, areas_of(one.place, authority))
+        kinds[authority.code, one.live, authority.language, located].append((key[1], one))
     for (authority_code, live, language, located), members in kinds.items():
         row = {
             "authority": authority_code,
@@ -133,11 +134,6 @@ def _place(recipient: int, place: Place) -> dict[str, Any]:
         "cell": cell_of(point.lat, point.lon) if point else None,
         "area": place.areas[0] if place.areas else None,
     }
-
-
-def _is_located(place: Place) -> bool:
-    """As `subscribing.settle` says it: who named no more than the comune is told of everything in it."""
-    return place.point is not None or place.precision is Precision.FRAZIONE
 
 
 def _parts(fingerprints: Sequence[bytes]) -> Iterable[Sequence[bytes]]:

@@ -1,10 +1,8 @@
 """What is measured, once for all processes. Labels are enumerations: no alert, no person, no text."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import REGISTRY, Collector
 
 SECONDS_TO_PEOPLE = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 150, 300, 900, 3600)
 SECONDS_OF_WORK = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
@@ -92,25 +90,6 @@ def begin_at_zero(lanes: Iterable[str], channel: str) -> None:
         ISSUED_TO_DELIVERED.labels(lane, channel)
         ENQUEUED_TO_SENT.labels(lane, channel)
         OUTCOMES.labels(lane, channel, "accepted", "")
-
-
-class Watched(Collector):
-    """Gauges that are asked of somebody when Prometheus asks us."""
-
-    def __init__(self, read: Callable[[], Iterable[tuple[str, str, dict[str, str], float]]]) -> None:
-        self._read = read
-
-    def collect(self) -> Iterable[Metric]:
-        families: dict[str, GaugeMetricFamily] = {}
-        for name, text, labels, value in self._read():
-            family = families.setdefault(name, GaugeMetricFamily(name, text, labels=list(labels)))
-            family.add_metric(list(labels.values()), value)
-        return families.values()
-
-
-def watch(read: Callable[[], Iterable[tuple[str, str, dict[str, str], float]]]) -> None:
-    """Show the gauges that `read` returns as (name, help, labels, value)."""
-    REGISTRY.register(Watched(read))
 
 
 def serve(host: str, port: int) -> None:

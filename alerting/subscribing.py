@@ -83,9 +83,7 @@ async def settle(session: AsyncSession, recipient: tables.Recipient, place: Plac
     for table in (tables.Place, tables.Membership):
         await session.execute(delete(table).where(table.recipient_id == recipient.id))
     areas = areas_of(place, authority)
-    # Who named no more than the comune is told of everything in it, like who named nothing; and so is who stands
-    # in no area we know of, or nothing would ever reach them.
-    recipient.located = bool(areas) and (place.point is not None or place.precision is Precision.FRAZIONE)
+    recipient.located = is_located(place, areas)
     if place.precision is Precision.NONE:
         return
     point = place.point
@@ -99,6 +97,15 @@ async def settle(session: AsyncSession, recipient: tables.Recipient, place: Plac
         )
     )
     session.add_all(tables.Membership(area=code, recipient_id=recipient.id) for code in sorted(areas))
+
+
+def is_located(place: Place, areas: set[str]) -> bool:
+    """Whether a place in these areas says where in the comune somebody is.
+
+    Who named no more than the comune is told of everything in it, like who named nothing; and so is who stands in
+    no area we know of, or nothing would ever reach them.
+    """
+    return bool(areas) and (place.point is not None or place.precision is Precision.FRAZIONE)
 
 
 def areas_of(place: Place, authority: Authority) -> set[str]:

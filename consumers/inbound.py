@@ -53,7 +53,6 @@ class Inbound:
             if row is not None and row.handled_at is None:
                 await self._handle(session, row)
         message.ack()
-        return
 
     async def _handle(self, session: AsyncSession, row: tables.InboundMessage) -> None:
         now = datetime.now(UTC)
@@ -181,9 +180,7 @@ async def reply(
     session.add(dispatch)
     await session.flush()
     session.add(tables.Delivery(dispatch_id=dispatch.id, seq=1))
-    session.add(_batch_of_one(dispatch, who.access))
-    await session.flush()
-    await batching.release(session, dispatch, who.access.name)
+    await batching.tell_first(session, dispatch, [_batch_of_one(dispatch, who.access)])
 
 
 def _batch_of_one(dispatch: tables.Dispatch, access: ChannelAccess) -> tables.Batch:

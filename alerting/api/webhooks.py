@@ -26,7 +26,7 @@ from alerting.domain.authority import ChannelAccess
 from alerting.domain.delivery import Channel
 from alerting.domain.events import CitizenWrote, ReceiptCame
 from alerting.domain.lanes import Lane
-from alerting.persistence import tables
+from alerting.persistence import dialects, tables
 from alerting.webhooks import Blocked, InboundText, Receipt, Unblocked, telegram, whatsapp
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
@@ -127,7 +127,7 @@ async def _keep(parts: Parts, texts: Sequence[tuple[ChannelAccess, dict[str, Any
 
 
 def _insert(session: AsyncSession) -> Any:
-    if session.get_bind().dialect.name == "postgresql":
+    if dialects.is_postgresql(session):
         return postgresql.insert(tables.InboundMessage)
     return sqlite.insert(tables.InboundMessage)
 
