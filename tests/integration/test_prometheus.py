@@ -26,6 +26,7 @@ A_BUSY_PROCESS = """
 import sys, time
 from prometheus_client import Histogram, start_http_server
 from alerting import metrics
+from alerting.api import status
 from alerting.domain.delivery import Channel
 from alerting.domain.lanes import Lane
 
@@ -39,9 +40,8 @@ def rows(names):
         found = [(*row, value) for row in found for value in choices.get(name, ["Fornacette"])]
     return found
 
-measured = [m for m in vars(metrics).values() if hasattr(m, "_labelnames") and hasattr(m, "describe")]
-metrics.watch(lambda: [(f"alerting_outbox_{what}", "As the API says.", {"lane": str(lane)}, 1.0)
-                       for what in ("messages", "oldest_seconds") for lane in Lane])
+measured = [m for module in (metrics, status) for m in vars(module).values()
+            if hasattr(m, "_labelnames") and hasattr(m, "describe")]
 start_http_server(int(sys.argv[1]), "127.0.0.1")
 while True:
     for metric in measured:
