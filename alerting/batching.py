@@ -5,13 +5,14 @@ So one town's 100,000 texts never stand before another's one, stopping is immedi
 
 import time
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import outbox
 from alerting.domain.events import BatchReady
+from alerting.domain.lanes import PEOPLE_PER_BATCH
 from alerting.persistence import tables
 
 TOLD_AT_ONCE = 6
@@ -34,6 +35,24 @@ async def release(session: AsyncSession, dispatch: tables.Dispatch, account: str
     batches = (await session.scalars(waiting.order_by(tables.Batch.id).limit(room))).all()
     await _tell(session, dispatch, batches)
     return len(batches)
+
+
+def cut(dispatch: tables.Dispatch, account: tables.ChannelAccount, people: int) -> list[tables.Batch]:
+    """Batches of so many people just added to the end of an audience, all on one account."""
+    first, end = dispatch.last_seq + 1, dispatch.last_seq + people
+    size = PEOPLE_PER_BATCH[dispatch.lane]
+    dispatch.last_seq = end
+    return [
+        tables.Batch(
+            dispatch_id=dispatch.id,
+            channel=account.channel,
+            account=account.name,
+            lane=dispatch.lane,
+            first=start,
+            last=min(start + size - 1, end),
+        )
+        for start in range(first, end + 1, size)
+    ]
 
 
 async def tell_first(session: AsyncSession, dispatch: tables.Dispatch, batches: list[tables.Batch]) -> None:
@@ -70,6 +89,7 @@ def ready(batch: tables.Batch, not_after: datetime) -> BatchReady:
         first=batch.first,
         last=batch.last,
         not_after=not_after,
+        told=batch.told,
     )
 
 
@@ -82,11 +102,16 @@ async def finish(session: AsyncSession, batch: BatchReady) -> None:
         dispatch.reply_to = None  # said: the address of somebody who may not be a subscriber is not kept
 
 
-async def rest(session: AsyncSession, batch: BatchReady) -> None:
-    """What is left of it waits; meanwhile the next one may take its place."""
+async def rest(session: AsyncSession, batch: BatchReady, wait: timedelta) -> None:
+    """What is left of it waits; meanwhile the next one may take its place. Until it is back nobody misses it."""
     dispatch = await hold(session, batch.dispatch)
-    await _put(session, batch.batch, "resting")
+    await _put(session, batch.batch, "resting", seen_until=time.time() + wait.total_seconds())
     await release(session, dispatch, batch.account)
+
+
+async def untell(session: AsyncSession, batch: int) -> None:
+    """It waits in the database again, until another batch of its dispatch ends and makes room for it."""
+    await _put(session, batch, "waiting")
 
 
 async def touch(session: AsyncSession, batches: list[int]) -> None:
@@ -104,7 +129,8 @@ async def hold(session: AsyncSession, dispatch: int) -> tables.Dispatch:
     return (await session.scalars(query)).one()
 
 
-async def _put(session: AsyncSession, batch: int, state: str) -> None:
+async def _put(session: AsyncSession, batch: int, state: str, *, seen_until: float | None = None) -> None:
+    touched_at = seen_until or time.time()
     await session.execute(
-        update(tables.Batch).where(tables.Batch.id == batch).values(state=state, touched_at=time.time())
+        update(tables.Batch).where(tables.Batch.id == batch).values(state=state, touched_at=touched_at)
     )

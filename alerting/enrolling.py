@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from alerting.domain.authority import Authority, ChannelAccess
 from alerting.domain.delivery import Channel
@@ -38,6 +39,8 @@ async def enrol(
         for access in authority.channels:
             await _enrol_account(session, authority, access, share_of_limit)
             await _enrol_public_channel(session, authority, access, seal, now)
+    await session.flush()
+    await _share_numbers(session)
 
 
 async def _enrol_area(session: AsyncSession, authority: Authority, area: Area, now: datetime) -> None:
@@ -68,6 +71,7 @@ async def _enrol_account(
         name=access.name, authority=authority.code, channel=access.channel, live=not access.exercise
     )
     account.identity, account.settings = access.identity, dict(access.settings)
+    account.portfolio = await _enrol_portfolio(session, access)
     session.add(account)
     await session.flush()
     rate = access.per_second * share_of_limit
@@ -76,6 +80,27 @@ async def _enrol_account(
         session.add(tables.ProviderRate(account=access.name, rate=rate, full_rate=rate))
     elif limits.full_rate != rate:
         limits.full_rate = limits.rate = rate
+
+
+async def _share_numbers(session: AsyncSession) -> None:
+    """Comuni that share a number share what its provider allows: all keep the pace of the first by name."""
+    other = aliased(tables.ChannelAccount)
+    first = select(func.min(other.name)).where(
+        other.channel == tables.ChannelAccount.channel, other.identity == tables.ChannelAccount.identity
+    )
+    await session.execute(
+        update(tables.ChannelAccount)
+        .values(paced_as=first.scalar_subquery())
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def _enrol_portfolio(session: AsyncSession, access: ChannelAccess) -> str | None:
+    if not access.portfolio:
+        return None
+    await session.merge(tables.Portfolio(name=access.portfolio, people_per_day=access.people_per_day))
+    await session.flush()
+    return access.portfolio
 
 
 async def _enrol_public_channel(

@@ -93,6 +93,7 @@ def _batch_ready(f: dict[str, Any]) -> Event:
         first=_whole(f["first"], BIGGEST_SEQ),
         last=_whole(f["last"], BIGGEST_SEQ),
         not_after=_when(f["not_after"]),
+        told=_whole(f.get("told", BIGGEST_SEQ), BIGGEST_SEQ),  # before this was counted there was but one telling
     )
 
 

@@ -196,8 +196,21 @@ def _channel(table: Table, code: str) -> ChannelAccess:
     identity = table.text("identity")
     if identity and written in known:
         _check_identity(table, channel, identity)
+    portfolio, people_per_day = _portfolio(table)
     table.nothing_else()
-    return ChannelAccess(name, channel, per_second, identity, settings, exercise)
+    return ChannelAccess(name, channel, per_second, identity, settings, exercise, portfolio, people_per_day)
+
+
+def _portfolio(table: Table) -> tuple[str, int]:
+    """Whose daily quota of people a number draws on, and how many they are; nobody's where the file says nothing."""
+    portfolio = table.text_if_any("portfolio") or ""
+    if not portfolio:
+        return "", 0
+    table.check("portfolio", portfolio, CODE, "a short name in small letters, the same in each file that shares it")
+    people = table.whole("people_per_day")
+    if people < 1:
+        table.note(f"{table.key('people_per_day')} is not a number of people; write the portfolio's limit: 2000")
+    return portfolio, people
 
 
 def _check_identity(table: Table, channel: Channel, identity: str) -> None:
@@ -277,6 +290,15 @@ def _disagreements(authorities: list[Authority]) -> Iterator[str]:
         for mine in one.channels:
             for theirs in other.channels:
                 yield from (f"{files}: {flaw}" for flaw in _told_apart(one, mine, other, theirs))
+                yield from (f"{files}: {flaw}" for flaw in _one_limit(mine, theirs))
+
+
+def _one_limit(mine: ChannelAccess, theirs: ChannelAccess) -> Iterator[str]:
+    if mine.portfolio and mine.portfolio == theirs.portfolio and mine.people_per_day != theirs.people_per_day:
+        yield (
+            f"portfolio {mine.portfolio} has {mine.people_per_day} and {theirs.people_per_day} people_per_day; "
+            "it is one limit for both, so write one number"
+        )
 
 
 def _told_apart(one: Authority, mine: ChannelAccess, other: Authority, theirs: ChannelAccess) -> Iterator[str]:

@@ -56,7 +56,9 @@ class ChannelAccess:
     """One number or bot of the authority. `settings`: what only this channel understands, never a secret.
 
     `per_second` is what the provider allows the account; `identity` is where citizens write, E.164 or @name.
-    An account for exercises reaches only who joined it: the wall between a drill and the town.
+    An account for exercises reaches only who joined it: the wall between a drill and the town. `portfolio` is the
+    business the number belongs to, where its provider counts the people told in 24 hours: `people_per_day` at most,
+    by all numbers of the portfolio together; 0 where nobody counts.
     """
 
     name: str
@@ -65,6 +67,8 @@ class ChannelAccess:
     identity: str
     settings: dict[str, str] = field(default_factory=dict)
     exercise: bool = False
+    portfolio: str = ""
+    people_per_day: int = 0
 
 
 @dataclass(frozen=True, slots=True)

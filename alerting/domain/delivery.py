@@ -36,6 +36,7 @@ class Reason(Enum):
     LEFT = "left"
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"
     WORKER_DIED = "worker_died"
+    DAILY_QUOTA = "daily_quota"  # the provider's limit of people in 24 hours, as far as this lane may use it
 
     def __str__(self) -> str:
         return self.value
@@ -113,6 +114,7 @@ class Progress(Enum):
     REFUSED = 9
     FAILED = 10
     WITHDRAWN = 11
+    HANDED_OVER = 12  # this channel is halted: the person is told on another, in a row of its own
 
     @property
     def is_final(self) -> bool:
@@ -158,6 +160,7 @@ AS_RECEIPTS_TELL = (
     Progress.SENT,
     Progress.REFUSED,
     Progress.WITHDRAWN,
+    Progress.HANDED_OVER,
     Progress.FAILED,
     Progress.DELIVERED,
     Progress.READ,
@@ -190,6 +193,15 @@ Decision = Done | TryAgain
 
 MAX_ATTEMPTS = 12
 """Of one person. What stops a whole account is not the person's doing, and lasts as long as it lasts."""
+NOT_THE_PERSONS = frozenset(
+    {
+        Reason.PROVIDER_UNAVAILABLE,
+        Reason.HELD_BY_PROVIDER,
+        Reason.THROTTLED,
+        Reason.CHANNEL_HALTED,
+        Reason.TEXT_REJECTED,
+    }
+)
 FIRST_WAIT = timedelta(seconds=5)
 LONGEST_WAIT = timedelta(minutes=10)
 RECEIPT_PATIENCE = timedelta(seconds=60)
@@ -215,7 +227,7 @@ def decide(outcome: Outcome, *, attempts: int, now: datetime, expires: datetime,
         case Deferred(reason, asked, whole_account):
             # A time already past, as a provider's clock may name it, is no wait.
             wait = asked if asked and asked > timedelta(0) else backoff(attempts)
-            if attempts >= MAX_ATTEMPTS and not whole_account:
+            if attempts >= MAX_ATTEMPTS and not whole_account and reason not in NOT_THE_PERSONS:
                 return _give_up(Reason.ATTEMPTS_EXHAUSTED, maybe_told)
             if now + wait >= expires:
                 return _give_up(Reason.EXPIRED, maybe_told)

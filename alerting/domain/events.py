@@ -23,7 +23,10 @@ class AlertIssued:
 
 @dataclass(frozen=True, slots=True)
 class BatchReady:
-    """People `first` to `last` of a dispatch's audience may be told, on this account, until `not_after`."""
+    """People `first` to `last` of a dispatch's audience may be told, on this account, until `not_after`.
+
+    `told` is the how-manieth telling this is: of a batch that was told anew, what an older message says is over.
+    """
 
     batch: int
     dispatch: int
@@ -33,6 +36,7 @@ class BatchReady:
     first: int
     last: int
     not_after: datetime
+    told: int
 
 
 @dataclass(frozen=True, slots=True)

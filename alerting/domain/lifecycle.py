@@ -10,6 +10,7 @@ class State(Enum):
     APPROVED = "approved"
     ISSUED = "issued"
     CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"
     EXPIRED = "expired"
 
     def __str__(self) -> str:
@@ -22,6 +23,7 @@ class Action(Enum):
     APPROVE = "approve"
     ISSUE = "issue"
     CANCEL = "cancel"
+    SUPERSEDE = "supersede"
     EXPIRE = "expire"
 
     def __str__(self) -> str:
@@ -34,6 +36,7 @@ TRANSITIONS = {
     (State.APPROVED, Action.ISSUE): State.ISSUED,
     (State.APPROVED, Action.CANCEL): State.CANCELLED,
     (State.ISSUED, Action.CANCEL): State.CANCELLED,
+    (State.ISSUED, Action.SUPERSEDE): State.SUPERSEDED,
     (State.ISSUED, Action.EXPIRE): State.EXPIRED,
 }
 

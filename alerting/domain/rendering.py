@@ -39,6 +39,7 @@ TEMPLATE = "{0}\nDove: {1}\nQuando: {2}\n{3}\nCosa fare: {4}"
 
 NOTHING_TO_DO = "non serve fare nulla."
 EXERCISE = "ESERCITAZIONE"
+UPDATE = "AGGIORNAMENTO"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,10 @@ def in_words(moment: datetime) -> str:
 
 
 def _who_and_what(alert: Alert, info: Info) -> str:
-    line = f"{info.sender_name}: {info.headline}"
+    headline = info.headline.strip()
+    if alert.msg_type is MsgType.UPDATE and not headline.upper().startswith(UPDATE):
+        headline = f"{UPDATE}: {headline}"
+    line = f"{info.sender_name}: {headline}"
     return f"{EXERCISE} - {line}" if alert.status is not Status.ACTUAL else line
 
 

@@ -7,12 +7,14 @@ OF_PUBLIC_SAFETY = frozenset(set(Category) - {Category.ENV, Category.OTHER})
 SOON = frozenset({Urgency.IMMEDIATE, Urgency.EXPECTED})
 
 
-def lane_of(alert: Alert) -> Lane:
-    """The lane of an alert: that of its most urgent info.
+def lane_of(alert: Alert, follows: Lane | None = None) -> Lane:
+    """The lane of an alert: that of its most urgent info, or of what it `follows`, whichever is the more urgent.
 
-    A Cancel of something urgent is flash: a wrong alert is being acted upon while we speak.
+    Who was told of a flood in one lane learns in the same that it is over: an Update is never slower than what it
+    changes. A Cancel of something urgent is flash: a wrong alert is being acted upon while we speak.
     """
-    lane = min((_lane_of_info(info) for info in alert.infos), key=lambda lane: lane.rank)
+    lanes = [_lane_of_info(info) for info in alert.infos]
+    lane = min([*lanes, follows] if follows else lanes, key=lambda lane: lane.rank)
     if alert.msg_type is MsgType.CANCEL and lane.is_urgent:
         return Lane.FLASH
     return lane

@@ -1,8 +1,9 @@
 """The ledger of deliveries: who is claimed, what became of them, what is left. Always in bulk, never a row a commit."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -21,12 +22,12 @@ MAYBE_TOLD = f"'{Reason.WORKER_DIED.value}', '{Reason.PROVIDER_SILENT.value}'"
 """The reasons of a person in hand whose earlier attempt may have arrived."""
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(NamedTuple):
     """A person we may now try to reach: the attempt is in the ledger before the call is made.
 
     `sealed` is None when they have left meanwhile; `again` when whoever tried before did not live to tell;
-    `maybe_told` when an earlier attempt may have arrived.
+    `maybe_told` when an earlier attempt may have arrived. `not_before` (Unix time) is until when the provider wants
+    this person left alone.
     """
 
     seq: int
@@ -35,10 +36,11 @@ class Claimed:
     sealed: bytes | None
     again: bool
     maybe_told: bool = False
+    fingerprint: bytes | None = None
+    not_before: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(NamedTuple):
     """What became of one claimed person. `due_at` (Unix time) says when a deferred one is to be tried again."""
 
     dispatch: int
@@ -51,22 +53,30 @@ class Recorded:
     due_at: float = 0.0
 
 
-# Chosen once and kept: a subquery that locks may be run again by the planner, and would find others then.
-CLAIM = """
-WITH chosen AS MATERIALIZED (
-       SELECT seq FROM deliveries
-        WHERE dispatch_id = :dispatch AND seq BETWEEN :first AND :last
-          AND (progress = {waiting}
-               OR (progress IN ({deferred}, {uncertain}) AND due_at <= :now)
-               OR (progress = {sending} AND claimed_until <= :now))
-          AND NOT EXISTS (SELECT 1 FROM dispatches x
-                           WHERE x.id = :dispatch AND x.withdrawn_at IS NOT NULL)
-        ORDER BY seq LIMIT :most {locking})
-UPDATE deliveries SET progress = {sending}, attempts = attempts + 1, claimed_until = :until,
-       reason = CASE WHEN progress = {sending} THEN 'worker_died'
-                     WHEN progress = {uncertain} THEN 'provider_silent' END
- WHERE dispatch_id = :dispatch AND seq IN (SELECT seq FROM chosen)
+CLAIMABLE = f"""dispatch_id = :dispatch
+   AND (progress = {WAITING}
+        OR (progress IN ({DEFERRED}, {UNCERTAIN}) AND due_at <= :now)
+        OR (progress = {SENDING} AND claimed_until <= :now))"""
+
+# What is claimable is asked again of each row as it is written: of two who chose the same one comes too late. So
+# nobody need lock what is chosen, which would be written twice.
+CLAIM = f"""
+UPDATE deliveries SET progress = {SENDING}, attempts = attempts + 1, claimed_until = :until,
+       reason = CASE WHEN progress = {SENDING} THEN '{Reason.WORKER_DIED}'
+                     WHEN progress = {UNCERTAIN} THEN '{Reason.PROVIDER_SILENT}' END
+ WHERE {CLAIMABLE}
+   AND seq IN (SELECT seq FROM deliveries
+                WHERE {CLAIMABLE} AND seq BETWEEN :first AND :last
+                  AND NOT EXISTS (SELECT 1 FROM dispatches x
+                                   WHERE x.id = :dispatch AND x.withdrawn_at IS NOT NULL)
+                ORDER BY seq LIMIT :most)
 RETURNING seq, attempts, address_id, reason
+"""
+
+WITH_ADDRESSES = f"""
+WITH claimed AS ({CLAIM})
+SELECT c.seq, c.attempts, c.address_id, c.reason, a.sealed, a.fingerprint, a.not_before
+  FROM claimed c LEFT JOIN addresses a ON a.id = c.address_id ORDER BY c.seq
 """
 
 
@@ -74,44 +84,78 @@ async def claim(
     session: AsyncSession, dispatch: int, first: int, last: int, *, most: int, now: float, until: float
 ) -> list[Claimed]:
     """Claim up to `most` people of a batch who may be tried now. Nobody else can claim them before `until`."""
-    locking = "FOR UPDATE SKIP LOCKED" if dialects.is_postgresql(session) else ""
-    statement = CLAIM.format(waiting=WAITING, sending=SENDING, deferred=DEFERRED, uncertain=UNCERTAIN, locking=locking)
-    rows = (
-        await session.execute(
-            text(statement),
-            {"dispatch": dispatch, "first": first, "last": last, "most": most, "now": now, "until": until},
-        )
-    ).all()
-    if not rows:
-        return []
-    sealed = await _addresses(session, dispatch, [row.address_id for row in rows])
-    return sorted(
-        (
-            Claimed(
-                row.seq,
-                row.attempts,
-                row.address_id,
-                sealed.get(row.address_id),
-                again=row.reason == Reason.WORKER_DIED.value,
-                maybe_told=row.reason is not None,
-            )
-            for row in rows
+    asked = {"dispatch": dispatch, "first": first, "last": last, "most": most, "now": now, "until": until}
+    rows: Sequence[Any]
+    if dialects.is_postgresql(session):
+        rows = (await session.execute(text(WITH_ADDRESSES), asked)).all()
+    else:  # which gives back what it changed to nobody but us
+        changed = (await session.execute(text(CLAIM), asked)).all()
+        rows = await _with_addresses(session, sorted(changed, key=lambda row: row.seq))
+    if rows and rows[0].address_id is None:  # the answer to one citizen: its address is the dispatch's own
+        reply_to = await session.scalar(text("SELECT reply_to FROM dispatches WHERE id = :d"), {"d": dispatch})
+        return [_claimed(row, reply_to) for row in rows]
+    return [_claimed(row, row.sealed) for row in rows]
+
+
+def _claimed(row: Any, sealed: bytes | None) -> Claimed:
+    return Claimed(
+        row.seq,
+        row.attempts,
+        row.address_id,
+        sealed,
+        again=row.reason == Reason.WORKER_DIED.value,
+        maybe_told=row.reason is not None,
+        fingerprint=row.fingerprint,
+        not_before=row.not_before or 0.0,
+    )
+
+
+class _Reached(NamedTuple):
+    seq: int
+    attempts: int
+    address_id: int | None
+    reason: str | None
+    sealed: bytes | None = None
+    fingerprint: bytes | None = None
+    not_before: float = 0.0
+
+
+async def _with_addresses(session: AsyncSession, changed: Sequence[Any]) -> list[_Reached]:
+    found = await session.execute(
+        text(
+            "SELECT id, sealed, fingerprint, not_before FROM addresses"
+            f" WHERE id IN ({dialects.numbers(session, 'ids')})"
         ),
-        key=lambda claimed: claimed.seq,
+        {"ids": json.dumps([row.address_id for row in changed])},
+    )
+    addresses = {row.id: row[1:] for row in found}
+    return [_Reached(*row, *addresses.get(row.address_id, ())) for row in changed]
+
+
+async def put_off(session: AsyncSession, dispatch: int, seqs: Sequence[int], reason: Reason, *, due_at: float) -> None:
+    """People this transaction has claimed are not tried now, but from `due_at` (Unix time) on; no attempt is counted.
+
+    Whoever may have it from an earlier attempt stays uncertain.
+    """
+    await session.execute(
+        text(
+            f"""UPDATE deliveries
+                   SET progress = CASE WHEN reason IN ({MAYBE_TOLD}) THEN {UNCERTAIN} ELSE {DEFERRED} END,
+                       reason = CASE WHEN reason IN ({MAYBE_TOLD}) THEN reason ELSE :reason END,
+                       attempts = attempts - 1, claimed_until = 0, due_at = :due_at
+                 WHERE dispatch_id = :dispatch AND seq IN ({dialects.numbers(session, "seqs")})"""
+        ),
+        {"dispatch": dispatch, "seqs": json.dumps(list(seqs)), "reason": reason.value, "due_at": due_at},
     )
 
 
-async def _addresses(session: AsyncSession, dispatch: int, ids: Sequence[int | None]) -> dict[int | None, bytes | None]:
-    if None in ids:  # the answer to one citizen: its address is the dispatch's own
-        reply_to = await session.scalar(
-            text("SELECT reply_to FROM dispatches WHERE id = :dispatch"), {"dispatch": dispatch}
+async def leave_alone(session: AsyncSession, until: Mapping[int, float]) -> None:
+    """Whatever is to be said to these addresses waits until then (Unix time): the provider asked for it."""
+    for address, moment in sorted(until.items()):
+        await session.execute(
+            text("UPDATE addresses SET not_before = :moment WHERE id = :address AND not_before < :moment"),
+            {"address": address, "moment": moment},
         )
-        return {None: reply_to}
-    rows = await session.execute(
-        text(f"SELECT id, sealed FROM addresses WHERE id IN ({dialects.numbers(session, 'ids')})"),
-        {"ids": json.dumps(ids)},
-    )
-    return {row.id: None if row.sealed is None else bytes(row.sealed) for row in rows}
 
 
 async def record(session: AsyncSession, results: Sequence[Recorded]) -> None:
@@ -131,40 +175,33 @@ async def record(session: AsyncSession, results: Sequence[Recorded]) -> None:
 async def _record_postgresql(session: AsyncSession, results: Sequence[Recorded]) -> None:
     await session.execute(
         text(
-            f"""UPDATE deliveries d SET progress = v.progress, reason = v.reason, due_at = v.due_at, claimed_until = 0
-                  FROM unnest(CAST(:dispatches AS bigint[]), CAST(:seqs AS int[]), CAST(:progresses AS smallint[]),
-                              CAST(:reasons AS text[]), CAST(:dues AS float8[]), CAST(:numbers AS smallint[]))
-                       AS v(dispatch_id, seq, progress, reason, due_at, number)
-                 WHERE d.dispatch_id = v.dispatch_id AND d.seq = v.seq AND d.progress = {SENDING}
-                   AND (d.attempts = v.number OR v.progress >= {FIRST_FINAL})"""
+            f"""WITH v AS MATERIALIZED (
+                  SELECT * FROM unnest(
+                    CAST(:dispatches AS bigint[]), CAST(:seqs AS int[]), CAST(:numbers AS smallint[]),
+                    CAST(:ats AS float8[]), CAST(:progresses AS smallint[]), CAST(:reasons AS text[]),
+                    CAST(:provider_ids AS bytea[]), CAST(:dues AS float8[])
+                  ) AS v(dispatch_id, seq, number, at, progress, reason, provider_id, due_at)),
+                moved AS (
+                  UPDATE deliveries d
+                     SET progress = v.progress, reason = v.reason, due_at = v.due_at, claimed_until = 0
+                    FROM v
+                   WHERE d.dispatch_id = v.dispatch_id AND d.seq = v.seq AND d.progress = {SENDING}
+                     AND (d.attempts = v.number OR v.progress >= {FIRST_FINAL}))
+                INSERT INTO attempts (dispatch_id, seq, number, at, progress, reason, provider_id)
+                SELECT dispatch_id, seq, number, at, progress, reason, provider_id FROM v
+                ON CONFLICT DO NOTHING"""
         ),
-        _columns(results),
-    )
-    await session.execute(
-        text(
-            """INSERT INTO attempts (dispatch_id, seq, number, at, progress, reason, provider_id)
-               SELECT * FROM unnest(CAST(:dispatches AS bigint[]), CAST(:seqs AS int[]), CAST(:numbers AS smallint[]),
-                                    CAST(:ats AS float8[]), CAST(:progresses AS smallint[]), CAST(:reasons AS text[]),
-                                    CAST(:provider_ids AS bytea[]))
-               ON CONFLICT DO NOTHING"""
-        ),
-        _columns(results)
-        | {
+        {
+            "dispatches": [r.dispatch for r in results],
+            "seqs": [r.seq for r in results],
+            "numbers": [r.attempt for r in results],
             "ats": [r.at for r in results],
+            "progresses": [r.progress.value for r in results],
+            "reasons": [r.reason and r.reason.value for r in results],
             "provider_ids": [r.provider_id for r in results],
+            "dues": [r.due_at for r in results],
         },
     )
-
-
-def _columns(results: Sequence[Recorded]) -> dict[str, list[object]]:
-    return {
-        "dispatches": [r.dispatch for r in results],
-        "seqs": [r.seq for r in results],
-        "numbers": [r.attempt for r in results],
-        "progresses": [r.progress.value for r in results],
-        "reasons": [r.reason and r.reason.value for r in results],
-        "dues": [r.due_at for r in results],
-    }
 
 
 async def _record_sqlite(session: AsyncSession, results: Sequence[Recorded]) -> None:

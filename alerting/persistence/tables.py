@@ -22,6 +22,7 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
     select,
+    text,
 )
 from sqlalchemy import Enum as EnumColumn
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -59,6 +60,11 @@ def words(enum: type[Enum]) -> EnumColumn:
     """A column of an enumeration's values, readable in SQL; a new member needs no migration."""
     values: Callable[[type[Enum]], list[str]] = lambda members: [str(m.value) for m in members]  # noqa: E731
     return EnumColumn(enum, native_enum=False, create_constraint=False, length=32, values_callable=values)
+
+
+def _its_own_name(context: Any) -> str:
+    name: str = context.get_current_parameters()["name"]
+    return name
 
 
 class Table(DeclarativeBase):
@@ -112,7 +118,11 @@ class Actor(Table):
 
 
 class ChannelAccount(Table):
-    """A number or a bot of an authority. `live` is the wall: exercises have accounts of their own."""
+    """An authority's way into a number or a bot. `live` is the wall: exercises have accounts of their own.
+
+    Several comuni may share a number: `paced_as` names the account whose rate and breaker all of them obey.
+    `portfolio` names whose daily quota of people it draws on, where the provider keeps one.
+    """
 
     __tablename__ = "channel_accounts"
 
@@ -122,13 +132,43 @@ class ChannelAccount(Table):
     live: Mapped[bool] = mapped_column(default=True)
     identity: Mapped[str] = mapped_column(String(100))
     settings: Mapped[dict[str, str]] = mapped_column(JSON)
-    halted_at: Mapped[datetime | None] = mapped_column(Moment)
-    halted_because: Mapped[str | None] = mapped_column(String(300))
+    paced_as: Mapped[str] = mapped_column(String(64), default=_its_own_name)
+    portfolio: Mapped[str | None] = mapped_column(ForeignKey("portfolios.name"))
+
+
+class Portfolio(Table):
+    """All numbers of one business at a provider that counts the people told in 24 hours.
+
+    `people` is how many are counted now: it grows with each new one, and is counted anew every minute
+    (`counted_at`, seconds since 1970), which is when those of yesterday leave it.
+    """
+
+    __tablename__ = "portfolios"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    people_per_day: Mapped[int] = mapped_column(Integer)
+    people: Mapped[int] = mapped_column(Integer, default=0)
+    counted_at: Mapped[float] = mapped_column(Float, default=0.0)
+
+
+class PortfolioPerson(Table):
+    """Somebody a portfolio has told, by the keyed fingerprint of their address, and when last."""
+
+    __tablename__ = "portfolio_people"
+
+    portfolio: Mapped[str] = mapped_column(ForeignKey("portfolios.name"), primary_key=True)
+    fingerprint: Mapped[bytes] = mapped_column(Blob, primary_key=True)
+    told_at: Mapped[float] = mapped_column(Float)
+
+    __table_args__ = (Index("portfolio_people_by_time", "portfolio", "told_at"),)
 
 
 class ProviderRate(Table):
-    """What a provider allows one account, and up to when that is already given away. All times are the
-    database's clock, in seconds since 1970."""
+    """What a provider allows one account, and up to when that is already given away; and its breaker.
+
+    The breaker is open, and nobody is told, while `halted_at` is not 0; one person's text probes it at `probe_at`.
+    All times are the database's clock, in seconds since 1970.
+    """
 
     __tablename__ = "provider_rates"
 
@@ -140,6 +180,9 @@ class ProviderRate(Table):
     wanted_by_flash: Mapped[float] = mapped_column(Float, default=0.0)
     wanted_by_emergency: Mapped[float] = mapped_column(Float, default=0.0)
     wanted_by_reply: Mapped[float] = mapped_column(Float, default=0.0)
+    halted_at: Mapped[float] = mapped_column(Float, default=0.0)
+    halted_because: Mapped[str | None] = mapped_column(String(300))
+    probe_at: Mapped[float] = mapped_column(Float, default=0.0)
 
 
 # ── who is told ─────────────────────────────────────────────────────────────────────────────────────
@@ -159,13 +202,24 @@ class Recipient(Table):
     joined_at: Mapped[datetime] = mapped_column(Moment)
     left_at: Mapped[datetime | None] = mapped_column(Moment)
 
-    __table_args__ = (Index("recipients_of_authority", "authority", "id"),)
+    __table_args__ = (
+        Index("recipients_of_authority", "authority", "id"),
+        Index(
+            "recipients_without_place",
+            "authority",
+            "id",
+            postgresql_where=text("NOT located AND left_at IS NULL"),
+            sqlite_where=text("NOT located AND left_at IS NULL"),
+        ),
+    )
 
 
 class Address(Table):
     """Where a recipient is reached on one channel: sealed, and found again by a keyed fingerprint.
 
-    `rank` 0 is tried first. Leaving erases `sealed`; the row stays so that the ledger keeps its sense.
+    `rank` 0 is tried first, the next when its account is halted. `not_before` is until when the provider wants
+    this person left alone (seconds since 1970). Leaving erases `sealed`; the row stays so that the ledger keeps
+    its sense.
     """
 
     __tablename__ = "addresses"
@@ -176,6 +230,7 @@ class Address(Table):
     fingerprint: Mapped[bytes | None] = mapped_column(Blob)
     sealed: Mapped[bytes | None] = mapped_column(Blob)
     rank: Mapped[int] = mapped_column(SmallInteger, default=0)
+    not_before: Mapped[float] = mapped_column(Float, default=0.0)
     refused_at: Mapped[datetime | None] = mapped_column(Moment)
     refused_because: Mapped[str | None] = mapped_column(String(32))
 
@@ -198,7 +253,11 @@ class Place(Table):
     cell: Mapped[int | None] = mapped_column(BigInteger)
     area: Mapped[str | None] = mapped_column(String(100))
 
-    __table_args__ = (Index("places_by_cell", "cell"), Index("places_of_recipient", "recipient_id"))
+    __table_args__ = (
+        Index("places_by_cell", "cell"),
+        Index("places_by_area", "area", postgresql_where=text("lat IS NULL"), sqlite_where=text("lat IS NULL")),
+        Index("places_of_recipient", "recipient_id"),
+    )
 
 
 class Membership(Table):
@@ -248,6 +307,7 @@ class Alert(Table):
     geofence: Mapped[dict[str, Any]] = mapped_column(JSON)
     areas: Mapped[list[str]] = mapped_column(JSON)
     cancels: Mapped[str | None] = mapped_column(ForeignKey("alerts.identifier"))
+    updates: Mapped[str | None] = mapped_column(ForeignKey("alerts.identifier"))
     author: Mapped[str] = mapped_column(String(100))
     approver: Mapped[str | None] = mapped_column(String(100))
     drafted_at: Mapped[datetime] = mapped_column(Moment)
@@ -256,14 +316,18 @@ class Alert(Table):
     expires_at: Mapped[datetime] = mapped_column(Moment)
     ended_at: Mapped[datetime | None] = mapped_column(Moment)
 
-    __table_args__ = (Index("alerts_by_time", "authority", "drafted_at"),)
+    __table_args__ = (
+        Index("alerts_by_time", "authority", "drafted_at"),
+        Index("alerts_by_end", "state", "expires_at"),
+    )
 
 
 class Dispatch(Table):
     """One thing to be said to an audience: an issued alert, or the answer to one citizen (`alert` is null).
 
     `audience` is the size of the snapshot once it is whole; until then `fanned_accounts` says how many accounts
-    the fan-out is through with, and `fanned_to` up to which recipient it came on the next.
+    the fan-out is through with, and `fanned_to` up to which recipient it came on the next. `touched_at` is when
+    somebody last worked on that, in seconds since 1970.
     A reply keeps its own sealed address, erased when it has been said.
     """
 
@@ -281,8 +345,18 @@ class Dispatch(Table):
     fanned_to: Mapped[int] = mapped_column(BigInteger, default=0)
     last_seq: Mapped[int] = mapped_column(Integer, default=0)
     audience: Mapped[int | None] = mapped_column(Integer)
+    touched_at: Mapped[float] = mapped_column(Float, default=0.0)
     reply_text: Mapped[str | None] = mapped_column(Text)
     reply_to: Mapped[bytes | None] = mapped_column(Blob)
+
+    __table_args__ = (
+        Index(
+            "dispatches_unfinished",
+            "touched_at",
+            postgresql_where=text("audience IS NULL"),
+            sqlite_where=text("audience IS NULL"),
+        ),
+    )
 
 
 class Batch(Table):
@@ -290,7 +364,7 @@ class Batch(Table):
 
     waiting: not told to RabbitMQ yet; told: in the broker or with a worker; resting: in a wait queue with
     what is left of it; done: everybody in it is in a final state. `touched_at` is when somebody last worked
-    on it, in seconds since 1970.
+    on it, or when it is to be back from its rest, in seconds since 1970; `told` how often the broker was told.
     """
 
     __tablename__ = "batches"
@@ -332,7 +406,10 @@ class Delivery(Table):
     claimed_until: Mapped[float] = mapped_column(Float, default=0.0)
     reason: Mapped[str | None] = mapped_column(String(24))
 
-    __table_args__ = (UniqueConstraint("dispatch_id", "address_id", name="one_delivery_per_address"),)
+    __table_args__ = (
+        UniqueConstraint("dispatch_id", "address_id", name="one_delivery_per_address"),
+        {"postgresql_with": {"fillfactor": 60}},  # room on the page for the row's next versions
+    )
 
 
 class Attempt(Table):
@@ -364,6 +441,43 @@ class OutboxMessage(Table):
     created_at: Mapped[float] = mapped_column(Float)
 
     __table_args__ = (Index("outbox_by_lane", "lane", "id"),)
+
+
+class DeadLetter(Table):
+    """A message nobody could work on, out of the broker's hands: where it was, why it came here, and all of it.
+
+    It stays until an operator has replayed it in its lane, or dismissed it; `ended_at` says when.
+    """
+
+    __tablename__ = "dead_letters"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    at: Mapped[datetime] = mapped_column(Moment)
+    lane: Mapped[Lane] = mapped_column(words(Lane))
+    why: Mapped[str] = mapped_column(String(24))
+    sentence: Mapped[str] = mapped_column(String(500))
+    queue: Mapped[str] = mapped_column(String(120))
+    exchange: Mapped[str] = mapped_column(String(120))
+    routing_key: Mapped[str] = mapped_column(String(255))
+    message_id: Mapped[str] = mapped_column(String(255))
+    headers: Mapped[dict[str, Any]] = mapped_column(JSON)
+    body: Mapped[bytes] = mapped_column(Blob)
+    ended_at: Mapped[datetime | None] = mapped_column(Moment)
+    ended_by: Mapped[str | None] = mapped_column(String(100))
+    replayed: Mapped[bool] = mapped_column(default=False)
+
+
+class WorkerSign(Table):
+    """A process that works here, and how it was when it last gave a sign of life."""
+
+    __tablename__ = "workers"
+
+    name: Mapped[str] = mapped_column(String(120), primary_key=True)
+    role: Mapped[str] = mapped_column(String(40))
+    state: Mapped[str] = mapped_column(String(20))
+    waits_for: Mapped[str | None] = mapped_column(String(40))
+    since: Mapped[datetime] = mapped_column(Moment)
+    seen_at: Mapped[datetime] = mapped_column(Moment)
 
 
 class InboundMessage(Table):

@@ -107,10 +107,12 @@ async def test_an_account_keeps_what_the_provider_did_to_it_and_takes_what_the_f
     moved = replace(CALCINAIA, channels=(replace(whatsapp, identity="+393330000000"), telegram))
     async with five_comuni(database_url) as database:
         async with database.write() as session:
-            account = await session.get_one(tables.ChannelAccount, "whatsapp.calcinaia")
-            account.halted_at, account.halted_because = NOW, "131031"
+            pace = await session.get_one(tables.ProviderRate, "whatsapp.calcinaia")
+            pace.halted_at, pace.halted_because = NOW.timestamp(), "131031"
         async with database.write() as session:
             await enrol(session, [moved], SEAL, share_of_limit=1.0, now=LATER)
         async with database.read() as session:
             account = await session.get_one(tables.ChannelAccount, "whatsapp.calcinaia")
-    assert (account.identity, account.halted_at, account.halted_because) == ("+393330000000", NOW, "131031")
+            pace = await session.get_one(tables.ProviderRate, "whatsapp.calcinaia")
+    assert account.identity == "+393330000000"
+    assert (pace.halted_at, pace.halted_because) == (NOW.timestamp(), "131031")

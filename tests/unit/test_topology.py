@@ -112,6 +112,18 @@ def test_a_batch_that_waited_comes_back_to_its_own_lane(channel: Channel, lane: 
     assert routed(arguments["x-dead-letter-exchange"], key) == {deliver_queue(channel, lane)}
 
 
+@pytest.mark.parametrize("queue", QUEUES.values(), ids=lambda queue: queue.name)
+def test_rabbitmq_4_forgets_nothing_by_its_own_default(queue: Queue) -> None:
+    """There a quorum queue drops what was delivered twenty times: it must be said, or have somewhere to go."""
+    limit = queue.arguments.get("x-delivery-limit")
+    if queue.name.startswith("dead."):
+        assert limit is not None and limit > 10**6
+        assert queue.arguments.keys() == {"x-queue-type", "x-delivery-limit"}  # no length, no time, no way out
+    else:
+        assert "x-dead-letter-exchange" in queue.arguments
+        assert limit == 20 or queue.name.startswith("wait.")  # nobody consumes those
+
+
 @pytest.mark.parametrize(
     ("queue", "lane"),
     [

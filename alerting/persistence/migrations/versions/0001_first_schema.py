@@ -43,6 +43,28 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("code"),
     )
     op.create_table(
+        "dead_letters",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column(
+            "lane",
+            sa.Enum("flash", "emergency", "reply", "routine", name="lane", native_enum=False, length=32),
+            nullable=False,
+        ),
+        sa.Column("why", sa.String(length=24), nullable=False),
+        sa.Column("sentence", sa.String(length=500), nullable=False),
+        sa.Column("queue", sa.String(length=120), nullable=False),
+        sa.Column("exchange", sa.String(length=120), nullable=False),
+        sa.Column("routing_key", sa.String(length=255), nullable=False),
+        sa.Column("message_id", sa.String(length=255), nullable=False),
+        sa.Column("headers", sa.JSON(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("ended_by", sa.String(length=100), nullable=True),
+        sa.Column("replayed", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
         "deliveries",
         sa.Column("dispatch_id", sa.BigInteger(), nullable=False),
         sa.Column("seq", sa.Integer(), nullable=False),
@@ -55,6 +77,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.String(length=24), nullable=True),
         sa.PrimaryKeyConstraint("dispatch_id", "seq"),
         sa.UniqueConstraint("dispatch_id", "address_id", name="one_delivery_per_address"),
+        postgresql_with={"fillfactor": 60},
     )
     op.create_table(
         "inbox",
@@ -85,6 +108,24 @@ def upgrade() -> None:
     with op.batch_alter_table("outbox", schema=None) as batch_op:
         batch_op.create_index("outbox_by_lane", ["lane", "id"], unique=False)
 
+    op.create_table(
+        "portfolios",
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("people_per_day", sa.Integer(), nullable=False),
+        sa.Column("people", sa.Integer(), nullable=False),
+        sa.Column("counted_at", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+    )
+    op.create_table(
+        "workers",
+        sa.Column("name", sa.String(length=120), nullable=False),
+        sa.Column("role", sa.String(length=40), nullable=False),
+        sa.Column("state", sa.String(length=20), nullable=False),
+        sa.Column("waits_for", sa.String(length=40), nullable=True),
+        sa.Column("since", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+    )
     op.create_table(
         "actors",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -130,6 +171,7 @@ def upgrade() -> None:
                 "approved",
                 "issued",
                 "cancelled",
+                "superseded",
                 "expired",
                 name="state",
                 native_enum=False,
@@ -156,6 +198,7 @@ def upgrade() -> None:
         sa.Column("geofence", sa.JSON(), nullable=False),
         sa.Column("areas", sa.JSON(), nullable=False),
         sa.Column("cancels", sa.String(length=100), nullable=True),
+        sa.Column("updates", sa.String(length=100), nullable=True),
         sa.Column("author", sa.String(length=100), nullable=False),
         sa.Column("approver", sa.String(length=100), nullable=True),
         sa.Column("drafted_at", sa.DateTime(timezone=True), nullable=False),
@@ -171,9 +214,14 @@ def upgrade() -> None:
             ["cancels"],
             ["alerts.identifier"],
         ),
+        sa.ForeignKeyConstraint(
+            ["updates"],
+            ["alerts.identifier"],
+        ),
         sa.PrimaryKeyConstraint("identifier"),
     )
     with op.batch_alter_table("alerts", schema=None) as batch_op:
+        batch_op.create_index("alerts_by_end", ["state", "expires_at"], unique=False)
         batch_op.create_index("alerts_by_time", ["authority", "drafted_at"], unique=False)
 
     op.create_table(
@@ -200,18 +248,20 @@ def upgrade() -> None:
         sa.Column("name", sa.String(length=64), nullable=False),
         sa.Column("authority", sa.String(length=64), nullable=False),
         sa.Column(
-            "channel",
-            sa.Enum("whatsapp", "telegram", name="channel", native_enum=False, length=32),
-            nullable=False,
+            "channel", sa.Enum("whatsapp", "telegram", name="channel", native_enum=False, length=32), nullable=False
         ),
         sa.Column("live", sa.Boolean(), nullable=False),
         sa.Column("identity", sa.String(length=100), nullable=False),
         sa.Column("settings", sa.JSON(), nullable=False),
-        sa.Column("halted_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("halted_because", sa.String(length=300), nullable=True),
+        sa.Column("paced_as", sa.String(length=64), nullable=False),
+        sa.Column("portfolio", sa.String(length=64), nullable=True),
         sa.ForeignKeyConstraint(
             ["authority"],
             ["authorities.code"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["portfolio"],
+            ["portfolios.name"],
         ),
         sa.PrimaryKeyConstraint("name"),
     )
@@ -220,9 +270,7 @@ def upgrade() -> None:
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("authority", sa.String(length=64), nullable=False),
         sa.Column(
-            "channel",
-            sa.Enum("whatsapp", "telegram", name="channel", native_enum=False, length=32),
-            nullable=False,
+            "channel", sa.Enum("whatsapp", "telegram", name="channel", native_enum=False, length=32), nullable=False
         ),
         sa.Column("fingerprint", sa.LargeBinary(), nullable=False),
         sa.Column("what", sa.String(length=20), nullable=False),
@@ -237,6 +285,20 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("consents", schema=None) as batch_op:
         batch_op.create_index("consents_by_fingerprint", ["fingerprint"], unique=False)
+
+    op.create_table(
+        "portfolio_people",
+        sa.Column("portfolio", sa.String(length=64), nullable=False),
+        sa.Column("fingerprint", sa.LargeBinary(), nullable=False),
+        sa.Column("told_at", sa.Float(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["portfolio"],
+            ["portfolios.name"],
+        ),
+        sa.PrimaryKeyConstraint("portfolio", "fingerprint"),
+    )
+    with op.batch_alter_table("portfolio_people", schema=None) as batch_op:
+        batch_op.create_index("portfolio_people_by_time", ["portfolio", "told_at"], unique=False)
 
     op.create_table(
         "recipients",
@@ -256,6 +318,13 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("recipients", schema=None) as batch_op:
         batch_op.create_index("recipients_of_authority", ["authority", "id"], unique=False)
+        batch_op.create_index(
+            "recipients_without_place",
+            ["authority", "id"],
+            unique=False,
+            postgresql_where=sa.text("NOT located AND left_at IS NULL"),
+            sqlite_where=sa.text("NOT located AND left_at IS NULL"),
+        )
 
     op.create_table(
         "addresses",
@@ -265,6 +334,7 @@ def upgrade() -> None:
         sa.Column("fingerprint", sa.LargeBinary(), nullable=True),
         sa.Column("sealed", sa.LargeBinary(), nullable=True),
         sa.Column("rank", sa.SmallInteger(), nullable=False),
+        sa.Column("not_before", sa.Float(), nullable=False),
         sa.Column("refused_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("refused_because", sa.String(length=32), nullable=True),
         sa.ForeignKeyConstraint(
@@ -299,6 +369,7 @@ def upgrade() -> None:
         sa.Column("fanned_to", sa.BigInteger(), nullable=False),
         sa.Column("last_seq", sa.Integer(), nullable=False),
         sa.Column("audience", sa.Integer(), nullable=True),
+        sa.Column("touched_at", sa.Float(), nullable=False),
         sa.Column("reply_text", sa.Text(), nullable=True),
         sa.Column("reply_to", sa.LargeBinary(), nullable=True),
         sa.ForeignKeyConstraint(
@@ -312,6 +383,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("alert"),
     )
+    with op.batch_alter_table("dispatches", schema=None) as batch_op:
+        batch_op.create_index(
+            "dispatches_unfinished",
+            ["touched_at"],
+            unique=False,
+            postgresql_where=sa.text("audience IS NULL"),
+            sqlite_where=sa.text("audience IS NULL"),
+        )
+
     op.create_table(
         "memberships",
         sa.Column("area", sa.String(length=100), nullable=False),
@@ -341,6 +421,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     with op.batch_alter_table("places", schema=None) as batch_op:
+        batch_op.create_index(
+            "places_by_area",
+            ["area"],
+            unique=False,
+            postgresql_where=sa.text("lat IS NULL"),
+            sqlite_where=sa.text("lat IS NULL"),
+        )
         batch_op.create_index("places_by_cell", ["cell"], unique=False)
         batch_op.create_index("places_of_recipient", ["recipient_id"], unique=False)
 
@@ -354,6 +441,9 @@ def upgrade() -> None:
         sa.Column("wanted_by_flash", sa.Float(), nullable=False),
         sa.Column("wanted_by_emergency", sa.Float(), nullable=False),
         sa.Column("wanted_by_reply", sa.Float(), nullable=False),
+        sa.Column("halted_at", sa.Float(), nullable=False),
+        sa.Column("halted_because", sa.String(length=300), nullable=True),
+        sa.Column("probe_at", sa.Float(), nullable=False),
         sa.ForeignKeyConstraint(
             ["account"],
             ["channel_accounts.name"],
@@ -365,9 +455,7 @@ def upgrade() -> None:
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("dispatch_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column(
-            "channel",
-            sa.Enum("whatsapp", "telegram", name="channel", native_enum=False, length=32),
-            nullable=False,
+            "channel", sa.Enum("whatsapp", "telegram", name="channel", native_enum=False, length=32), nullable=False
         ),
         sa.Column("account", sa.String(length=64), nullable=False),
         sa.Column(
@@ -406,21 +494,40 @@ def downgrade() -> None:
     with op.batch_alter_table("places", schema=None) as batch_op:
         batch_op.drop_index("places_of_recipient")
         batch_op.drop_index("places_by_cell")
+        batch_op.drop_index(
+            "places_by_area", postgresql_where=sa.text("lat IS NULL"), sqlite_where=sa.text("lat IS NULL")
+        )
 
     op.drop_table("places")
     with op.batch_alter_table("memberships", schema=None) as batch_op:
         batch_op.drop_index("memberships_of_recipient")
 
     op.drop_table("memberships")
+    with op.batch_alter_table("dispatches", schema=None) as batch_op:
+        batch_op.drop_index(
+            "dispatches_unfinished",
+            postgresql_where=sa.text("audience IS NULL"),
+            sqlite_where=sa.text("audience IS NULL"),
+        )
+
     op.drop_table("dispatches")
     with op.batch_alter_table("addresses", schema=None) as batch_op:
         batch_op.drop_index("addresses_of_recipient")
 
     op.drop_table("addresses")
     with op.batch_alter_table("recipients", schema=None) as batch_op:
+        batch_op.drop_index(
+            "recipients_without_place",
+            postgresql_where=sa.text("NOT located AND left_at IS NULL"),
+            sqlite_where=sa.text("NOT located AND left_at IS NULL"),
+        )
         batch_op.drop_index("recipients_of_authority")
 
     op.drop_table("recipients")
+    with op.batch_alter_table("portfolio_people", schema=None) as batch_op:
+        batch_op.drop_index("portfolio_people_by_time")
+
+    op.drop_table("portfolio_people")
     with op.batch_alter_table("consents", schema=None) as batch_op:
         batch_op.drop_index("consents_by_fingerprint")
 
@@ -429,15 +536,19 @@ def downgrade() -> None:
     op.drop_table("areas")
     with op.batch_alter_table("alerts", schema=None) as batch_op:
         batch_op.drop_index("alerts_by_time")
+        batch_op.drop_index("alerts_by_end")
 
     op.drop_table("alerts")
     op.drop_table("actors")
+    op.drop_table("workers")
+    op.drop_table("portfolios")
     with op.batch_alter_table("outbox", schema=None) as batch_op:
         batch_op.drop_index("outbox_by_lane")
 
     op.drop_table("outbox")
     op.drop_table("inbox")
     op.drop_table("deliveries")
+    op.drop_table("dead_letters")
     op.drop_table("authorities")
     op.drop_table("audit")
     op.drop_table("attempts")
