@@ -1,8 +1,15 @@
 """What is measured, once for all processes. Labels are enumerations: no alert, no person, no text."""
 
-from collections.abc import Iterable
+import json
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import Counter, Gauge, Histogram, start_http_server
+from prometheus_client import Counter, Gauge, Histogram, make_wsgi_app
+from prometheus_client.exposition import ThreadingWSGIServer
 
 SECONDS_TO_PEOPLE = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 150, 300, 900, 3600)
 SECONDS_OF_WORK = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
@@ -46,11 +53,20 @@ LEASE_WAIT = Histogram(
     buckets=SECONDS_OF_WORK,
 )
 LEASES = Counter("alerting_leases_total", "Leases of provider capacity asked for.", ["lane", "result"])
+TURNED_AWAY = Counter(
+    "alerting_turned_away_total", "People put off before any call: the day's quota, or left alone.", ["lane", "why"]
+)
 SLOTS_EXPIRED = Counter("alerting_slots_expired_total", "Leased slots dropped because they were over 30 ms late.")
 REPEATED = Counter(
     "alerting_attempts_repeated_total",
     "Attempts made again because the worker of the first died.",
     ["lane", "channel"],
+)
+TOLD_AGAIN = Counter(
+    "alerting_told_again_total", "What the broker was told again because nobody worked on it.", ["lane", "what"]
+)
+HANDED_OVER = Counter(
+    "alerting_handed_over_total", "People told on another channel because theirs is halted.", ["lane", "channel"]
 )
 HALTS = Counter("alerting_channel_halts_total", "Times a provider halted an account of ours.", ["channel"])
 
@@ -81,6 +97,36 @@ AMQP_BLOCKED = Gauge(
     "alerting_amqp_blocked", "Whether RabbitMQ has blocked our publishing (memory or disk alarm).", ["link"]
 )
 
+WORKER_WAITS = Gauge(
+    "alerting_worker_waits", "Whether this process waits for something that is away.", ["worker", "waits_for"]
+)
+
+Health = Callable[[], tuple[bool, Mapping[str, object]]]
+"""Whether a process works, and what it says of itself as JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class OfDelivery:
+    """The figures of one lane on one channel, found once: to find them for each person costs more than to move them."""
+
+    enqueued_to_sent: Histogram
+    issued_to_accepted: Histogram
+    accepted: Counter
+    provider_calls: Histogram
+    in_flight: Gauge
+
+
+@cache
+def of_delivery(lane: str, channel: str) -> OfDelivery:
+    """Those of a lane and a channel."""
+    return OfDelivery(
+        ENQUEUED_TO_SENT.labels(lane, channel),
+        ISSUED_TO_ACCEPTED.labels(lane, channel),
+        OUTCOMES.labels(lane, channel, "accepted", ""),
+        PROVIDER_CALLS.labels(channel),
+        IN_FLIGHT.labels(lane, channel),
+    )
+
 
 def begin_at_zero(lanes: Iterable[str], channel: str) -> None:
     """Show a delivery worker's figures before the first event: Prometheus sees no rise from nothing to one."""
@@ -92,7 +138,35 @@ def begin_at_zero(lanes: Iterable[str], channel: str) -> None:
         OUTCOMES.labels(lane, channel, "accepted", "")
 
 
-def serve(host: str, port: int) -> None:
-    """Show this process's metrics on http://host:port/metrics; nowhere for port 0."""
-    if port:
-        start_http_server(port, host)
+def serve(host: str, port: int, health: Health) -> WSGIServer | None:
+    """Show this process's figures on http://host:port/metrics, and how it is on /status; nowhere for port 0.
+
+    In a thread of its own: it answers while the event loop is busy, and while it waits. /status is 200 when the
+    process works and 503 when not.
+    """
+    if not port:
+        return None
+    figures = make_wsgi_app()
+
+    def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["PATH_INFO"] != "/status":
+            shown: Iterable[bytes] = figures(environ, start_response)
+            return shown
+        works, said = health()
+        body = json.dumps(said).encode()
+        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+        start_response("200 OK" if works else "503 Service Unavailable", headers)
+        return [body]
+
+    server = make_server(host, port, answer, ThreadingWSGIServer, _Quiet)
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    return server
+
+
+class _Quiet(WSGIRequestHandler):
+    """Requests of Prometheus and of health checks, one every few seconds, are not worth a line in the log."""
+
+    timeout = 10  # seconds: whoever connects and says nothing does not keep a thread
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Says nothing."""

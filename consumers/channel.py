@@ -22,14 +22,19 @@ class Secret:
 class Account:
     """A channel account of an authority, as the provider knows it: one number, one bot.
 
-    `settings` holds what only this channel understands (phone_number_id, template names…).
+    `settings` holds what only this channel understands (phone_number_id, template names…). `paced_as` is the account
+    whose rate and breaker it obeys, its own or that of a comune it shares a number with; `portfolio` whose daily
+    quota of people it draws on.
     """
 
     name: str
+    authority: str
     channel: ChannelName
     base_url: str
     token: Secret
     settings: dict[str, str]
+    paced_as: str
+    portfolio: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,14 @@ of its account, which claims people in small slices, leases the provider's capac
 at each slot and reports what became of each. The recorder writes that down and acknowledges the batch.
 """
 
+import asyncio
 import time
-from dataclasses import dataclass
+from collections.abc import Awaitable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import structlog
-from sqlalchemy import update
+from sqlalchemy import or_, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -37,20 +39,21 @@ from alerting.sealing import Seal, WrongKey
 from consumers.channel import Account, ChannelAdapter, Text
 from consumers.deadletters import bury, event_in
 from consumers.line import Errand, Held, Line
-from consumers.pacing import Pacer
+from consumers.mass_failure import serves
+from consumers.pacing import PROBE_EVERY, Pacer
 from consumers.recording import Recorder
 from consumers.wiring import Accounts
 
 log = structlog.get_logger()
 
-HALT_LASTS = timedelta(seconds=30)
-"""How long a halted account is left alone before one person's text probes it again."""
 REJECTION_LASTS = timedelta(seconds=60)
 NOT_OUR_SPEED = frozenset({Reason.CHANNEL_HALTED, Reason.TEXT_REJECTED})
 SLOWED_FOR = timedelta(seconds=1)
 TEXTS_KEPT = 200
-SIGN_OF_LIFE = 60.0
+SIGN_OF_LIFE = 5.0
 """Seconds in hand after which a batch is touched, so that the reconciler does not take it for abandoned."""
+LOOKS_FOR_WITHDRAWN = 0.25
+"""Seconds between two looks whether anything in hand has been taken back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,6 @@ class Delivery:
         self._seal = seal
         self._pacer = Pacer(database)
         self._lines: dict[str, Line] = {}
-        self._halted: set[str] = set()
         self._sayings: dict[tuple[int, str], Saying] = {}
 
     # ── a batch ─────────────────────────────────────────────────────────────────────────────────────
@@ -87,30 +89,49 @@ class Delivery:
     async def take(self, message: Incoming) -> None:
         """Hand a batch to its account's line. What is not a batch of ours goes to the dead letters."""
         arrived = time.monotonic()
-        batch = event_in(message, BatchReady)
+        batch = await event_in(self._database, message, BatchReady)
         if batch is None:
             return None
         if batch.channel is not self._adapter.name:
-            return bury(message, "misplaced", f"a batch for {batch.channel} does not belong in {message.routing_key}")
+            sentence = f"a batch for {batch.channel} does not belong in {message.routing_key}"
+            return await bury(self._database, message, "misplaced", sentence)
+        try:
+            account = await self._accounts.get(batch.account)
+        except KeyError:
+            return await bury(self._database, message, "orphan", f"no authority has the account {batch.account}")
         async with self._database.read() as session:
             row = await session.get(tables.Batch, batch.batch)
-            saying = await self._saying(session, batch)
+            saying = await self._saying(session, batch, account)
         if saying is None or row is None or not _same(row, batch):
-            return bury(message, "orphan", f"batch {batch.batch} of dispatch {batch.dispatch} is not in the database")
-        if row.state == "done":  # RabbitMQ gave it to us again
+            sentence = f"batch {batch.batch} of dispatch {batch.dispatch} is not in the database"
+            return await bury(self._database, message, "orphan", sentence)
+        if row.state == "done" or batch.told < row.told:  # RabbitMQ gave it to us again, or it was told anew since
             return message.ack()
         if _now() >= batch.not_after:
-            return await self._end(message, batch, Reason.EXPIRED)
+            return await self._end(message, batch, account, Reason.EXPIRED)
+        line = self._line(account)
+        held = Held(message, batch, account, saying.text, saying.issued_at, arrived)
+        if line.is_full(batch.lane) and line.has(batch):
+            return await self._leave_waiting(message, row.id)
+        if line.is_full(batch.lane) and line.halted:
+            held.exhausted, held.rests_at_least = True, timedelta(seconds=PROBE_EVERY)
+            return self._recorder.spent(held)
         if row.state != "told":
             await self._touch([row.id])
-        self._line(batch.account).take(Held(message, batch, saying.text, saying.issued_at, arrived))
+        line.take(held)
         return None
+
+    async def _leave_waiting(self, message: Incoming, batch: int) -> None:
+        """Enough of its dispatch is here: it is told again when the next of these ends."""
+        async with self._database.write() as session:
+            await batching.untell(session, batch)
+        message.ack()
 
     async def _touch(self, batches: list[int]) -> None:
         async with self._database.write() as session:
             await batching.touch(session, batches)
 
-    async def _end(self, message: Incoming, batch: BatchReady, reason: Reason) -> None:
+    async def _end(self, message: Incoming, batch: BatchReady, account: Account, reason: Reason) -> None:
         """Nobody of it is told any more. With whom another worker is right now is that worker's to finish."""
         async with self._database.write() as session:
             await ledger.withdraw(session, batch.dispatch, batch.first, batch.last, reason, now=time.time())
@@ -118,12 +139,12 @@ class Delivery:
             if left.unfinished == 0:
                 await batching.finish(session, batch)
         if left.unfinished:
-            held = Held(message, batch, Text(""), batch.not_after, time.monotonic(), exhausted=True)
+            held = Held(message, batch, account, Text(""), batch.not_after, time.monotonic(), exhausted=True)
             return self._recorder.spent(held)  # to be looked at again when the claims have run out
         message.ack()
         return None
 
-    async def _saying(self, session: AsyncSession, batch: BatchReady) -> Saying | None:
+    async def _saying(self, session: AsyncSession, batch: BatchReady, account: Account) -> Saying | None:
         """What the dispatch says on this account: read once, rendered once."""
         key = (batch.dispatch, batch.account)
         if key not in self._sayings:
@@ -131,51 +152,54 @@ class Delivery:
             if dispatch is None:
                 return None
             alert = await session.get(tables.Alert, dispatch.alert) if dispatch.alert else None
-            account = self._accounts.get(batch.account)
             if len(self._sayings) >= TEXTS_KEPT:
                 self._sayings.pop(next(iter(self._sayings)))
             self._sayings[key] = Saying(text_of(dispatch, alert, account), dispatch.issued_at)
         return self._sayings[key]
 
-    def _line(self, account: str) -> Line:
-        if account not in self._lines:
-            line = Line(self._accounts.get(account), self._database, self._pacer, self._tell, self._recorder)
+    def _line(self, account: Account) -> Line:
+        name = account.paced_as
+        if name not in self._lines:
+            line = Line(name, self._database, self._pacer, self._tell, self._recorder)
             line.start()
-            self._lines[account] = line
-        return self._lines[account]
+            self._lines[name] = line
+        return self._lines[name]
 
     # ── a person ────────────────────────────────────────────────────────────────────────────────────
 
-    async def _tell(self, account: Account, errand: Errand) -> Decision:
+    async def _tell(self, errand: Errand) -> Decision:
         """One person, one call, one decision. Whatever the provider does, somebody is told or tried again."""
-        held, claimed = errand.held, errand.claimed
+        held, claimed, account = errand.held, errand.claimed, errand.held.account
         if claimed.sealed is None:
             return Done(Progress.WITHDRAWN, Reason.LEFT)
         if _now() >= held.batch.not_after:
             return Done(Progress.FAILED, Reason.EXPIRED)
-        lane, channel = str(held.lane), str(held.batch.channel)
-        metrics.ENQUEUED_TO_SENT.labels(lane, channel).observe(time.monotonic() - held.arrived)
+        held.figures.enqueued_to_sent.observe(time.monotonic() - held.arrived)
         reference = f"{held.batch.dispatch}.{claimed.seq}.{claimed.attempt}"
         started = time.perf_counter()
         outcome: Outcome
         try:
             outcome = await self._adapter.send(account, self._seal.open(claimed.sealed), held.text, reference)
         except ChannelHalted as halt:
-            outcome = await self._halt(account, halt)
+            await self._halt(account, halt.cause)
+            outcome = Deferred(Reason.CHANNEL_HALTED, timedelta(seconds=PROBE_EVERY), whole_account=True)
         except TextRejected as rejected:
             outcome = self._put_off(account, errand, rejected)
+        except asyncio.CancelledError:  # the drain cuts who takes too long: it may have arrived
+            outcome = Uncertain()
         except WrongKey as error:
             log.error("an address does not open", account=account.name, error=str(error))
             outcome = Deferred(Reason.UNKNOWN_ANSWER)
         except Exception as error:  # the unforeseen, when we may have spoken: a batch must not hang on it for ever
             log.exception("an adapter failed", account=account.name, error=type(error).__name__)
             outcome = Uncertain(Reason.UNKNOWN_ANSWER)
-        metrics.PROVIDER_CALLS.labels(channel).observe(time.perf_counter() - started)
+        held.figures.provider_calls.observe(time.perf_counter() - started)
         self._measure(errand, outcome)
-        if isinstance(outcome, Accepted) and account.name in self._halted:
-            await self._open_again(account)
-        if isinstance(outcome, Deferred) and outcome.whole_account and outcome.reason not in NOT_OUR_SPEED:
-            await self._slow_down(account, outcome)
+        probed = self._line(account).halted
+        await self._heed(account, outcome)
+        if probed and isinstance(outcome, Deferred):
+            # Whoever probes an open breaker is not to blame, nor to be told later than who was not asked.
+            outcome = replace(outcome, whole_account=True, wait=timedelta(seconds=PROBE_EVERY))
         return decide(
             outcome,
             attempts=claimed.attempt,
@@ -184,36 +208,35 @@ class Delivery:
             maybe_told=claimed.maybe_told,
         )
 
-    async def _halt(self, account: Account, halt: ChannelHalted) -> Deferred:
-        """The provider will not serve this account: tell the operators, leave it alone, probe it later."""
+    async def _heed(self, account: Account, outcome: Outcome) -> None:
+        """What an answer says about the account, beyond this person."""
+        line = self._line(account)
+        if line.failures.sees(outcome):
+            await self._halt(account, "nearly every call fails; see the attempts' reasons")
+        elif line.halted and serves(outcome):
+            line.halted = False
+            log.info("channel open again", account=account.name)
+            await self._tell_all(self._pacer.open_again(account.paced_as), account)
+        if isinstance(outcome, Deferred) and outcome.whole_account and outcome.reason not in NOT_OUR_SPEED:
+            wait = outcome.wait or SLOWED_FOR
+            line.close_for(wait)
+            await self._tell_all(self._pacer.slow_down(account.paced_as, wait), account)
+
+    async def _halt(self, account: Account, cause: str) -> None:
+        """The provider will not serve this account: tell the operators, leave it alone, probe it now and then."""
+        if self._line(account).halted:
+            return  # a probe found it so, or a call that was under way
         metrics.HALTS.labels(str(account.channel)).inc()
-        log.error("channel halted", account=account.name, cause=halt.cause)
-        self._line(account.name).close_for(HALT_LASTS)
-        self._halted.add(account.name)
-        await self._write_halt(account, halted_at=_now(), because=halt.cause[:300])
-        return Deferred(Reason.CHANNEL_HALTED, HALT_LASTS, whole_account=True)
+        log.error("channel halted", account=account.name, cause=cause)
+        self._line(account).halt()
+        await self._tell_all(self._pacer.halt(account.paced_as, cause), account)
 
-    async def _open_again(self, account: Account) -> None:
-        """The provider serves the account again: a probe was accepted."""
-        self._halted.discard(account.name)
-        log.info("channel open again", account=account.name)
-        await self._write_halt(account, halted_at=None, because=None)
-
-    async def _write_halt(self, account: Account, *, halted_at: datetime | None, because: str | None) -> None:
-        of_account = update(tables.ChannelAccount).where(tables.ChannelAccount.name == account.name)
+    async def _tell_all(self, change: Awaitable[None], account: Account) -> None:
+        """Write what the other processes must know. They would find it out by themselves, a call each."""
         try:
-            async with self._database.write() as session:
-                await session.execute(of_account.values(halted_at=halted_at, halted_because=because))
-        except (SQLAlchemyError, OSError) as error:  # the next probe writes it
-            log.warning("a halt could not be written", account=account.name, error=type(error).__name__)
-
-    async def _slow_down(self, account: Account, outcome: Deferred) -> None:
-        wait = outcome.wait or SLOWED_FOR
-        self._line(account.name).close_for(wait)
-        try:
-            await self._pacer.slow_down(account.name, wait)
-        except (SQLAlchemyError, OSError) as error:  # others will be told by the provider themselves
-            log.warning("the others were not slowed down", account=account.name, error=type(error).__name__)
+            await change
+        except (SQLAlchemyError, OSError) as error:
+            log.warning("the others were not told of a halt or a pause", account=account.name, error=repr(error)[:200])
 
     def _put_off(self, account: Account, errand: Errand, rejected: TextRejected) -> Outcome:
         """The text is wrong for everybody, as when its template is paused: no point in asking for each of them.
@@ -223,19 +246,44 @@ class Delivery:
         held = errand.held
         log.error("text rejected", account=account.name, dispatch=held.batch.dispatch, cause=rejected.cause)
         held.rests_at_least = REJECTION_LASTS
-        self._line(account.name).drop(held)
+        self._line(account).drop(held)
         return Deferred(Reason.TEXT_REJECTED, REJECTION_LASTS, whole_account=True)
 
     def _measure(self, errand: Errand, outcome: Outcome) -> None:
         held = errand.held
-        lane, channel = str(held.lane), str(held.batch.channel)
         match outcome:
             case Accepted():
-                seconds = (_now() - held.issued_at).total_seconds()
-                metrics.ISSUED_TO_ACCEPTED.labels(lane, channel).observe(seconds)
-                metrics.OUTCOMES.labels(lane, channel, "accepted", "").inc()
+                held.figures.issued_to_accepted.observe((_now() - held.issued_at).total_seconds())
+                held.figures.accepted.inc()
             case Deferred(reason) | Refused(reason) | Uncertain(reason):
+                lane, channel = str(held.lane), str(held.batch.channel)
                 metrics.OUTCOMES.labels(lane, channel, type(outcome).__name__.lower(), reason.value).inc()
+
+    # ── what was taken back ─────────────────────────────────────────────────────────────────────────
+
+    async def watch(self) -> None:
+        """Give back whoever is in hand of what was withdrawn or has expired: within a second nobody more is told."""
+        while True:
+            await asyncio.sleep(LOOKS_FOR_WITHDRAWN)
+            in_hand = [(line, held) for line in self._lines.values() for held in line.in_hand()]
+            if not in_hand:
+                continue
+            try:
+                over = await self._over({held.dispatch for _, held in in_hand})
+            except (SQLAlchemyError, OSError) as error:
+                log.warning("not looking for what was withdrawn", error=type(error).__name__)
+                continue
+            for line, held in in_hand:
+                if held.dispatch in over:
+                    line.drop(held)
+
+    async def _over(self, dispatches: set[int]) -> set[int]:
+        of_these = select(tables.Dispatch.id).where(
+            tables.Dispatch.id.in_(dispatches),
+            or_(tables.Dispatch.withdrawn_at.is_not(None), tables.Dispatch.not_after <= _now()),
+        )
+        async with self._database.read() as session:
+            return set((await session.scalars(of_these)).all())
 
     # ── housekeeping ────────────────────────────────────────────────────────────────────────────────
 
@@ -254,9 +302,14 @@ class Delivery:
             log.warning("no sign of life", batches=len(held_long), error=type(error).__name__)
 
     async def drain(self) -> None:
-        """Finish the calls under way, give back everybody else, write it all down."""
-        for line in self._lines.values():
-            await line.drain()
+        """Leave what is not begun to the other workers, at once; finish the calls under way, and write it all down."""
+        lines = self._lines.values()
+        for line in lines:
+            await line.stop()
+        await self._recorder.flush()  # whoever is given back can be claimed by others
+        for line in lines:
+            line.hand_back()
+        await asyncio.gather(*(line.finish_calls() for line in lines))
         await self._recorder.drain()
         await self._adapter.close()
 
@@ -274,7 +327,8 @@ def text_of(dispatch: tables.Dispatch, alert: tables.Alert | None, account: Acco
 
 def _same(row: tables.Batch, batch: BatchReady) -> bool:
     """Whether a message speaks of the batch as it is: a database that was restored may have numbered anew."""
-    return (row.dispatch_id, row.first, row.last) == (batch.dispatch, batch.first, batch.last)
+    of_row = (row.dispatch_id, row.account, row.lane, row.first, row.last)
+    return of_row == (batch.dispatch, batch.account, batch.lane, batch.first, batch.last)
 
 
 def _now() -> datetime:

@@ -3,25 +3,31 @@
 import asyncio
 import time
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, Select, case, select
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
 
-from alerting import batching, outbox
+from alerting import batching, metrics, outbox
 from alerting.domain.cap import MsgType
 from alerting.domain.delivery import Reason
-from alerting.domain.events import AlertIssued
+from alerting.domain.events import AlertIssued, CitizenWrote
+from alerting.domain.lanes import Lane
 from alerting.domain.lifecycle import Action, State, advance
 from alerting.persistence import Database, ledger, tables
+from consumers import quota
+from consumers.handover import HandOver
 
 log = structlog.get_logger()
 
-LOOK_EVERY = 15.0  # seconds
-ABANDONED_AFTER = 180.0
-"""Seconds without a sign of life after which a told batch is told again. A resting one is given its wait too."""
-LONGEST_REST = 600.0
-UNFANNED_AFTER = 60.0
+LOOK_EVERY, SEARCH_EVERY = 0.5, 2.0  # seconds: for what has ended or stands still, for what was lost
+MISSED_AFTER = {Lane.FLASH: 20.0, Lane.EMERGENCY: 20.0, Lane.REPLY: 20.0, Lane.ROUTINE: 120.0}
+"""Seconds without a sign of life after which something is told again: four signs of a worker that lives."""
+MOST_PATIENT = 10
+"""Told so often and more, it is waited for so many times as long: what stands in a long queue is not lost."""
 AT_ONCE = 100
 
 
@@ -30,62 +36,104 @@ class Reconciler:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._hand_over = HandOver(database)
 
     async def run(self) -> None:
-        """Looks every few seconds until cancelled."""
+        """Looks twice a second until cancelled: an alert's end must not be late, nor a fallback."""
+        searched = 0.0
         while True:
+            now = time.time()
             try:
-                await self.look(time.time())
+                await self.look(now)
+                if now - searched >= SEARCH_EVERY:
+                    await self.search(now)
+                    searched = now
             except (SQLAlchemyError, OSError) as error:
                 log.warning("reconciling paused", error=type(error).__name__)
             await asyncio.sleep(LOOK_EVERY)
 
     async def look(self, now: float) -> None:
-        await self._tell_abandoned(now)
-        await self._fan_out_abandoned(now)
+        """End what has expired; tell elsewhere who waits at a halted account."""
         await self._end_expired(datetime.fromtimestamp(now, UTC))
+        await self._hand_over.look(now)
 
-    async def _tell_abandoned(self, now: float) -> None:
-        """Batches told, or put to rest, of which nobody has been heard since."""
-        async with self._database.write() as session:
-            abandoned = select(tables.Batch).where(
-                ((tables.Batch.state == "told") & (tables.Batch.touched_at < now - ABANDONED_AFTER))
-                | ((tables.Batch.state == "resting") & (tables.Batch.touched_at < now - ABANDONED_AFTER - LONGEST_REST))
-            )
-            batches = (await session.scalars(abandoned.order_by(tables.Batch.id).limit(AT_ONCE))).all()
-            for batch in batches:
-                dispatch = await batching.hold(session, batch.dispatch_id)
-                await batching.tell_again(session, batch, dispatch.not_after)
-                log.warning("told again", batch=batch.id, lane=str(batch.lane))
+    async def search(self, now: float) -> None:
+        """Tell again what nobody works on."""
+        await self._tell_batches_again(now)
+        await self._fan_out_again(now)
+        await self._read_again(now - MISSED_AFTER[Lane.REPLY])
+        await quota.count_anew(self._database, now=now)
 
-    async def _fan_out_abandoned(self, now: float) -> None:
-        """Alerts issued a while ago whose audience nobody has finished."""
+    # ── what nobody works on ────────────────────────────────────────────────────────────────────────
+
+    async def _tell_batches_again(self, now: float) -> None:
+        """Batches told, or back from their rest, of which nobody has been heard since."""
+        batch = tables.Batch
+        waited = _patience(batch.lane) * case((batch.told < MOST_PATIENT, batch.told), else_=MOST_PATIENT)
+        missed = (batch.state.in_(("told", "resting")), batch.touched_at < now - waited)
+        if not await self._is_any(select(batch.id).where(*missed)):
+            return
         async with self._database.write() as session:
-            unfinished = select(tables.Dispatch).where(
-                tables.Dispatch.audience.is_(None),
-                tables.Dispatch.alert.is_not(None),
-                tables.Dispatch.issued_at < datetime.fromtimestamp(now - UNFANNED_AFTER, UTC),
-            )
-            for dispatch in (await session.scalars(unfinished.limit(AT_ONCE))).all():
-                alert = await session.get_one(tables.Alert, dispatch.alert)
-                again = AlertIssued(
-                    alert=alert.identifier,
-                    dispatch=dispatch.id,
-                    authority=dispatch.authority,
-                    lane=dispatch.lane,
-                    category=alert.document["infos"][0]["category"][0],
-                    msg_type=alert.msg_type.value,
-                    sent=dispatch.issued_at,
-                    expires=dispatch.not_after,
-                )
-                await outbox.add(session, again, lane=dispatch.lane, again=str(int(now)))
+            query = select(batch).where(*missed).order_by(batch.touched_at).limit(AT_ONCE)
+            for row in (await session.scalars(query)).all():
+                dispatch = await batching.hold(session, row.dispatch_id)
+                await batching.tell_again(session, row, dispatch.not_after)
+                metrics.TOLD_AGAIN.labels(str(row.lane), "batch").inc()
+                log.warning("told again", batch=row.id, lane=str(row.lane), times=row.told)
+
+    async def _fan_out_again(self, now: float) -> None:
+        """Alerts on whose audience nobody works, and nobody has finished it."""
+        unfinished = (
+            tables.Dispatch.audience.is_(None),
+            tables.Dispatch.alert.is_not(None),
+            tables.Dispatch.touched_at < now - _patience(tables.Dispatch.lane),
+        )
+        if not await self._is_any(select(tables.Dispatch.id).where(*unfinished)):
+            return
+        async with self._database.write() as session:
+            query = select(tables.Dispatch).where(*unfinished).limit(AT_ONCE).with_for_update(skip_locked=True)
+            for dispatch in (await session.scalars(query)).all():
+                dispatch.touched_at = now
+                issued = await _issued(session, dispatch)
+                await outbox.add(session, issued, lane=dispatch.lane, again=str(int(now)))
+                metrics.TOLD_AGAIN.labels(str(dispatch.lane), "alert").inc()
                 log.warning("fanned out again", dispatch=dispatch.id)
+
+    async def _read_again(self, before: float) -> None:
+        """Texts of citizens that nobody has read: somebody waits for an answer."""
+        inbox = tables.InboundMessage
+        unread = (inbox.handled_at.is_(None), inbox.received_at < datetime.fromtimestamp(before, UTC))
+        if not await self._is_any(select(inbox.id).where(*unread)):
+            return
+        async with self._database.write() as session:
+            query = (
+                select(inbox, tables.ChannelAccount.channel)
+                .join(tables.ChannelAccount, tables.ChannelAccount.name == inbox.account)
+                .where(*unread)
+                .order_by(inbox.id)
+                .limit(AT_ONCE)
+            )
+            for row, channel in (await session.execute(query)).all():
+                event = CitizenWrote(inbound=row.id, channel=channel)
+                await outbox.add(session, event, lane=Lane.REPLY, again=str(int(before)))
+                metrics.TOLD_AGAIN.labels(str(Lane.REPLY), "inbound").inc()
+                log.warning("to be read again", inbound=row.id)
+
+    async def _is_any(self, query: Select[Any]) -> bool:
+        """Looking costs a reader; only what is found costs a writer."""
+        async with self._database.read() as session:
+            return (await session.scalar(query.limit(1))) is not None
+
+    # ── what has ended ──────────────────────────────────────────────────────────────────────────────
 
     async def _end_expired(self, now: datetime) -> None:
         """Alerts whose time is over: nobody who still waits is told."""
+        over = (tables.Alert.state == State.ISSUED, tables.Alert.expires_at <= now)
+        if not await self._is_any(select(tables.Alert.identifier).where(*over)):
+            return
         async with self._database.write() as session:
-            over = select(tables.Alert).where(tables.Alert.state == State.ISSUED, tables.Alert.expires_at <= now)
-            for alert in (await session.scalars(over.limit(AT_ONCE).with_for_update(skip_locked=True))).all():
+            query = select(tables.Alert).where(*over).limit(AT_ONCE).with_for_update(skip_locked=True)
+            for alert in (await session.scalars(query)).all():
                 if alert.msg_type is not MsgType.CANCEL:
                     log.info("expired", alert=alert.identifier)
                 alert.state = advance(alert.identifier, alert.state, Action.EXPIRE)
@@ -94,3 +142,22 @@ class Reconciler:
                     await session.scalars(select(tables.Dispatch).where(tables.Dispatch.alert == alert.identifier))
                 ).one()
                 await ledger.withdraw(session, dispatch.id, 1, dispatch.last_seq, Reason.EXPIRED, now=now.timestamp())
+
+
+def _patience(lane: InstrumentedAttribute[Lane]) -> ColumnElement[float]:
+    """Seconds to wait for a sign of life, by the lane of the row."""
+    return case(*((lane == one, seconds) for one, seconds in MISSED_AFTER.items()), else_=max(MISSED_AFTER.values()))
+
+
+async def _issued(session: AsyncSession, dispatch: tables.Dispatch) -> AlertIssued:
+    alert = await session.get_one(tables.Alert, dispatch.alert)
+    return AlertIssued(
+        alert=alert.identifier,
+        dispatch=dispatch.id,
+        authority=dispatch.authority,
+        lane=dispatch.lane,
+        category=alert.document["infos"][0]["category"][0],
+        msg_type=alert.msg_type.value,
+        sent=dispatch.issued_at,
+        expires=dispatch.not_after,
+    )

@@ -13,9 +13,9 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from alerting import batching, metrics, wire
+from alerting import batching, wire
 from alerting.amqp import BrokerAway, Outgoing, Publisher, Unroutable
-from alerting.domain.delivery import Decision, Done, TryAgain
+from alerting.domain.delivery import Decision, Done, Reason, TryAgain
 from alerting.domain.events import BatchReady
 from alerting.persistence import Database, ledger
 from alerting.sealing import Seal
@@ -24,8 +24,8 @@ from consumers.line import Errand, Held
 
 log = structlog.get_logger()
 
-FLUSH_EVERY = 0.03  # seconds
-MOST_ROWS = 1000
+FLUSH_EVERY, FLUSH_EVERY_WHEN_BUSY = 0.03, 0.09  # seconds: what is not written yet is said again after a kill
+MANY_ROWS, MOST_ROWS = 50, 1000
 PAUSE_AFTER_TROUBLE = 0.5
 
 
@@ -65,6 +65,8 @@ class Recorder:
         while True:
             await self._something.wait()
             await asyncio.sleep(FLUSH_EVERY)
+            if len(self._results) >= MANY_ROWS:
+                await asyncio.sleep(FLUSH_EVERY_WHEN_BUSY - FLUSH_EVERY)
             await self.flush()
 
     async def flush(self) -> None:
@@ -91,8 +93,11 @@ class Recorder:
         ended = [h for h in {**dict.fromkeys(e.held for e in errands), **self._spent} if _ends(h, recorded)]
         async with self._database.write() as session:
             await ledger.record(session, [row for _, row in results])
+            await ledger.leave_alone(session, _to_be_left_alone(results))
             for dispatch, claims in _by_dispatch(given_back).items():
                 await ledger.give_back(session, dispatch, claims)
+            for held in dict.fromkeys(errand.held for errand in given_back):
+                await _end_if_over(session, held.batch)  # they may have been given back because it is
             # Each locks its dispatch: everybody in the same order.
             waits = {h: await _settle(session, h) for h in sorted(ended, key=lambda h: h.batch.dispatch)}
         del self._results[: len(results)]
@@ -101,8 +106,9 @@ class Recorder:
             held.unrecorded -= people
             if held.is_spent and held not in waits:  # its last claim found nobody while we wrote
                 self.spent(held)
-            metrics.IN_FLIGHT.labels(str(held.lane), str(held.batch.channel)).dec(people)
+            held.figures.in_flight.dec(people)
         for held, wait in waits.items():
+            held.settled = True
             self._spent.pop(held, None)
             self._begin_to_let_go(held, wait)
         for held in [held for held in self._spent if not held.is_spent]:
@@ -154,26 +160,44 @@ def resting(batch: BatchReady, wait: timedelta, prefix: str) -> Outgoing:
 async def _settle(session: AsyncSession, held: Held) -> timedelta | None:
     """Mark a batch that came to its end here. How long what is left of it rests; None when nothing is."""
     batch = held.batch
-    left = await ledger.left_of(session, batch.dispatch, batch.first, batch.last)
+    left = await _left_of(session, batch)
     if left.unfinished == 0:
         await batching.finish(session, batch)
         return None
-    if await _is_over(session, batch):
+    if await _end_if_over(session, batch) and (await _left_of(session, batch)).unfinished == 0:
         await batching.finish(session, batch)
         return None
-    await batching.rest(session, batch)
     until_due = timedelta(seconds=max(0.0, (left.next_due or 0.0) - time.time()))
-    return max(until_due, held.rests_at_least)
+    wait = timedelta(seconds=wait_for(max(until_due, held.rests_at_least)))
+    await batching.rest(session, batch, wait)
+    return wait
 
 
-async def _is_over(session: AsyncSession, batch: BatchReady) -> bool:
-    """Withdrawn: whoever still waits is closed, and nobody is left."""
+async def _end_if_over(session: AsyncSession, batch: BatchReady) -> bool:
+    """Of what was withdrawn, or has expired, whoever of a batch still waits is told no more. Whether it is over."""
+    now = time.time()
     dispatch = await batching.hold(session, batch.dispatch)
-    if dispatch.withdrawn_at is None:
+    if dispatch.withdrawn_at is not None:
+        reason = Reason.WITHDRAWN
+    elif dispatch.not_after.timestamp() <= now:
+        reason = Reason.EXPIRED
+    else:
         return False
-    await ledger.withdraw(session, batch.dispatch, batch.first, batch.last, now=time.time())
-    left = await ledger.left_of(session, batch.dispatch, batch.first, batch.last)
-    return left.unfinished == 0
+    await ledger.withdraw(session, batch.dispatch, batch.first, batch.last, reason, now=now)
+    return True
+
+
+async def _left_of(session: AsyncSession, batch: BatchReady) -> ledger.Left:
+    return await ledger.left_of(session, batch.dispatch, batch.first, batch.last)
+
+
+def _to_be_left_alone(results: list[tuple[Errand, ledger.Recorded]]) -> dict[int, float]:
+    """Until when each address is not to be written to, whatever else is to be said there."""
+    return {
+        errand.claimed.address_id: row.due_at
+        for errand, row in results
+        if row.reason is Reason.PAIR_THROTTLED and row.due_at and errand.claimed.address_id is not None
+    }
 
 
 def _count(errands: list[Errand]) -> dict[Held, int]:
@@ -184,8 +208,9 @@ def _count(errands: list[Errand]) -> dict[Held, int]:
 
 
 def _ends(held: Held, recorded: dict[Held, int]) -> bool:
-    """Whether a batch comes to its end with this group."""
-    return held.exhausted and held.unrecorded == recorded.get(held, 0)
+    """Whether a batch comes to its end with this group. It does so once."""
+    at_end = held.exhausted and not held.claiming and not held.settled
+    return at_end and held.unrecorded == recorded.get(held, 0)
 
 
 def _by_dispatch(errands: list[Errand]) -> dict[int, list[tuple[int, int]]]:

@@ -20,26 +20,46 @@ def adapter(channel: Channel) -> ChannelAdapter:
 class Accounts:
     """The channel accounts of all authorities, with their credentials."""
 
-    def __init__(self, accounts: dict[str, Account]) -> None:
-        self._accounts = accounts
+    def __init__(self, database: Database, settings: Settings, channel: Channel) -> None:
+        self._database = database
+        self._settings = settings
+        self._channel = channel
+        self._accounts: dict[str, Account] = {}
 
-    def get(self, name: str) -> Account:
-        """The account. Raises KeyError where no authority has it."""
+    async def get(self, name: str) -> Account:
+        """The account, looked for anew where it is not known: a comune may have joined since we started.
+
+        Raises KeyError where no authority has it, MissingSetting where it has no credential.
+        """
+        if name not in self._accounts:
+            await self.read()
         return self._accounts[name]
 
-    @classmethod
-    async def load(cls, database: Database, settings: Settings, channel: Channel) -> "Accounts":
-        """Those of one channel. Raises MissingSetting where one has no credential: better now than at three."""
-        async with database.read() as session:
-            rows = (await session.scalars(tables.of_channel(channel))).all()
-        return cls({row.name: _account(row, settings) for row in rows})
+    async def read(self) -> None:
+        """All of the channel. Raises MissingSetting where one has no credential: better at start than at three."""
+        async with self._database.read() as session:
+            rows = (await session.scalars(tables.of_channel(self._channel))).all()
+        self._accounts = {row.name: _account(row, self._settings) for row in rows}
 
 
 def _account(row: tables.ChannelAccount, settings: Settings) -> Account:
-    token = Secret(settings.secrets.get(row.name, "token"))
-    match row.channel:
+    base_url, own = _provider(row.channel, settings)
+    return Account(
+        name=row.name,
+        authority=row.authority,
+        channel=row.channel,
+        base_url=base_url,
+        token=Secret(settings.secrets.get(row.paced_as, "token")),  # one number, one credential, whoever speaks
+        settings=own | row.settings,
+        paced_as=row.paced_as,
+        portfolio=row.portfolio,
+    )
+
+
+def _provider(channel: Channel, settings: Settings) -> tuple[str, dict[str, str]]:
+    """Where a channel's provider is, and what all its accounts are told."""
+    match channel:
         case Channel.WHATSAPP:
-            own = {"api_version": settings.whatsapp_api_version, **row.settings}
-            return Account(row.name, row.channel, settings.whatsapp_url, token, own)
+            return settings.whatsapp_url, {"api_version": settings.whatsapp_api_version}
         case Channel.TELEGRAM:
-            return Account(row.name, row.channel, settings.telegram_url, token, dict(row.settings))
+            return settings.telegram_url, {}

@@ -29,6 +29,8 @@ def whatsapp_account(base_url: str, **changes: Any) -> Account:
     """Fornacette's number, as the adapter knows it."""
     known: dict[str, Any] = {
         "name": "whatsapp-fornacette",
+        "authority": "fornacette",
+        "paced_as": "whatsapp-fornacette",
         "channel": ChannelName.WHATSAPP,
         "base_url": base_url,
         "token": Secret(WHATSAPP_TOKEN),
@@ -45,6 +47,8 @@ def telegram_account(base_url: str, **changes: Any) -> Account:
     """Fornacette's bot, as the adapter knows it."""
     known: dict[str, Any] = {
         "name": "telegram-fornacette",
+        "authority": "fornacette",
+        "paced_as": "telegram-fornacette",
         "channel": ChannelName.TELEGRAM,
         "base_url": base_url,
         "token": Secret(TELEGRAM_TOKEN),

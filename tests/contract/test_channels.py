@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import gzip
 import json
 import subprocess
 import sys
 import traceback
+import tracemalloc
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -220,6 +222,98 @@ async def test_a_page_that_never_ends_is_not_read_to_its_end(way: Way) -> None:
         outcome = await way.send(way.person("111"), base_url=base_url)
     assert outcome == Deferred(Reason.UNKNOWN_ANSWER)
     assert sent < 50_000_000
+
+
+async def test_an_answer_that_drips_for_ever_is_uncertain_when_our_patience_ends(way: Way) -> None:
+    """A byte every so often keeps any timeout between two bytes from ever running out."""
+
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b"1\r\n \r\n")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+
+    async with a_server_that(converse) as base_url, asyncio.timeout(IN_A_HURRY["total"].total_seconds() + 2):
+        assert await way.send(way.person("111"), base_url=base_url) == Uncertain(Reason.PROVIDER_SILENT)
+
+
+async def test_headers_that_never_end_are_not_read_to_their_end(way: Way) -> None:
+    sent = 0
+
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n")
+        with contextlib.suppress(ConnectionError):
+            while sent < 200_000_000:
+                writer.write(b"X-Arno: " + b"x" * 4_000 + b"\r\n")
+                await writer.drain()
+                sent += 4_000
+        writer.close()
+
+    async with a_server_that(converse) as base_url:
+        assert await way.send(way.person("111"), base_url=base_url) == Uncertain(Reason.PROVIDER_SILENT)
+    assert sent < 50_000_000
+
+
+async def test_a_packed_answer_that_unpacks_to_a_hundred_megabytes_is_not_unpacked(way: Way) -> None:
+    packed = gzip.compress(b" " * 100_000_000)
+
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\n")
+        writer.write(f"Content-Length: {len(packed)}\r\n\r\n".encode() + packed)
+        with contextlib.suppress(ConnectionError):
+            await writer.drain()
+        writer.close()
+
+    tracemalloc.start()
+    try:
+        async with a_server_that(converse) as base_url:
+            outcome = await way.send(way.person("111"), base_url=base_url)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert isinstance(outcome, Deferred | Uncertain)
+    assert most < 20_000_000
+
+
+async def test_a_provider_that_takes_the_call_and_says_nothing_is_uncertain(way: Way) -> None:
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()  # until we hang up
+        writer.close()
+
+    async with a_server_that(converse) as base_url:
+        assert await way.send(way.person("111"), base_url=base_url) == Uncertain(Reason.PROVIDER_SILENT)
+
+
+TWO_HUNDRED_AND_YET = (
+    '{"error": {"message": "Unknown", "code": 131099}}',
+    '{"ok": false, "error_code": 400, "description": "Bad Request: SOMETHING_NEW"}',
+    '{"messages": []}',
+    '{"ok": true, "result": {}}',
+    "<html>Il servizio riposa</html>",
+    "null",
+    "",
+)
+
+
+@pytest.mark.parametrize("said", TWO_HUNDRED_AND_YET)
+async def test_two_hundred_with_an_error_inside_is_neither_success_nor_the_end(way: Way, said: str) -> None:
+    body = said.encode()
+
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
+        await writer.drain()
+        writer.close()
+
+    async with a_server_that(converse) as base_url:
+        outcome = await way.send(way.person("111"), base_url=base_url)
+    assert outcome in (Deferred(Reason.UNKNOWN_ANSWER), Uncertain(Reason.UNKNOWN_ANSWER))
 
 
 @pytest.mark.parametrize("half_an_answer", [b"", b"HTTP/1.1 200 OK\r\nContent-Le", b"\x16\x03\x01\x02 nonsense\r\n"])

@@ -32,9 +32,11 @@ from alerting.settings import Settings
 from alerting.subscribing import Subscriber
 from alerting.topology import deliver_queue, fanout_queue, topology
 from consumers import wiring
+from consumers.__main__ import BATCHES_IN_HAND
 from consumers.deliver import Delivery
 from consumers.fanout import FanOut
 from consumers.recording import Recorder
+from consumers.simulators import telegram as telegram_simulator
 from consumers.simulators import whatsapp as whatsapp_simulator
 from consumers.simulators.serving import Served
 from consumers.worker import Worker
@@ -84,7 +86,14 @@ class Town:
             await join_many(session, joining, self.seal, keyword="ISCRIVIMI", now=datetime.now(UTC))
         return numbers
 
-    async def issue(self, *, urgent: bool = True, lasts: timedelta = timedelta(hours=2), area: str = FORNACETTE) -> int:
+    async def issue(
+        self,
+        *,
+        urgent: bool = True,
+        lasts: timedelta = timedelta(hours=2),
+        area: str = FORNACETTE,
+        updates: str | None = None,
+    ) -> int:
         """An alert, drafted, approved by another, and issued. Its dispatch."""
         now = datetime.now(UTC)
         wording = Wording(
@@ -98,9 +107,16 @@ class Town:
             areas=(area,),
         )
         async with self.database.write() as session:
-            row = await issuing.draft(session, wording, self.authority, ANNA, now)
+            original = await session.get_one(tables.Alert, updates) if updates else None
+            row = await issuing.draft(session, wording, self.authority, ANNA, now, updates=original)
             await issuing.approve(session, row, BRUNO, now)
             return (await issuing.issue(session, row, ANNA, now)).id
+
+    async def update(self, dispatch: int, **how: Any) -> int:
+        """An Update that takes the place of an issued alert. Its dispatch."""
+        async with self.database.read() as session:
+            alert = (await session.get_one(tables.Dispatch, dispatch)).alert
+        return await self.issue(updates=alert, **how)
 
     async def cancel(self, dispatch: int) -> int:
         """Take an issued alert back. The dispatch of the Cancel."""
@@ -186,6 +202,15 @@ async def meta(**config: Any) -> AsyncIterator[Served]:
     await served.close()
 
 
+@asynccontextmanager
+async def bots(**config: Any) -> AsyncIterator[Served]:
+    """The Bot API with one bot, whose token is that of all our accounts."""
+    known: dict[str, Any] = {"accounts": {"7000000001": {"token": TOKEN}}, "per_second": 5000, "burst": 1.0}
+    served = await telegram_simulator.start(known | config)
+    yield served
+    await served.close()
+
+
 def told(served: Served) -> Counter[str]:
     """How often each number was reached."""
     return Counter(str(json.loads(line)["to"]) for line in served.simulator.phones._lines)
@@ -263,15 +288,19 @@ async def working(worker: Worker, **how: Any) -> AsyncIterator[asyncio.Task[None
 
 
 @asynccontextmanager
-async def delivering(settings: Settings, served: Served, **adapter: Any) -> AsyncIterator[Worker]:
-    """One delivery process of WhatsApp, put together as `consumers deliver` does."""
-    worker = Worker(settings, "deliver-whatsapp")
-    accounts = await wiring.Accounts.load(worker.database, settings, Channel.WHATSAPP)
+async def delivering(
+    settings: Settings, served: Served, channel: Channel = Channel.WHATSAPP, **adapter: Any
+) -> AsyncIterator[Worker]:
+    """One delivery process of a channel, put together as `consumers deliver` does."""
+    worker = Worker(settings, f"deliver-{channel}")
+    accounts = wiring.Accounts(worker.database, settings, channel)
+    await accounts.read()
     recorder = Recorder(worker.database, worker.publisher, worker.seal, worker.prefix)
-    delivery = Delivery(worker.database, wiring.adapter(Channel.WHATSAPP), accounts, recorder, worker.seal)
+    delivery = Delivery(worker.database, wiring.adapter(channel), accounts, recorder, worker.seal)
     for lane in Lane:
-        worker.takes(deliver_queue(Channel.WHATSAPP, lane), delivery.take, prefetch=16, at_once=4)
-    async with working(worker, tidy=delivery.tidy, drain=delivery.drain, beside={"recorder": recorder.run()}):
+        worker.takes(deliver_queue(channel, lane), delivery.take, prefetch=BATCHES_IN_HAND, at_once=4)
+    beside = {"recorder": recorder.run(), "watch": delivery.watch()}
+    async with working(worker, tidy=delivery.tidy, drain=delivery.drain, beside=beside):
         yield worker
 
 
