@@ -1,9 +1,10 @@
-"""Draft, approve, issue, cancel. Each takes the session of an open transaction, and says and does in one."""
+"""Draft, approve, issue, update, cancel. Each takes the session of an open transaction, and says and does in one."""
 
 import secrets
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from typing import assert_never
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -100,10 +101,21 @@ class Wording:
 
 
 async def draft(
-    session: AsyncSession, wording: Wording, authority: Authority, actor: Actor, now: datetime
+    session: AsyncSession,
+    wording: Wording,
+    authority: Authority,
+    actor: Actor,
+    now: datetime,
+    *,
+    updates: tables.Alert | None = None,
 ) -> tables.Alert:
-    """A new alert in state draft. Raises Refused with every finding at once."""
-    alert = compose(wording, authority, now)
+    """A new alert in state draft; with `updates`, one that takes the place of an issued alert once it is issued.
+
+    Raises Refused with every finding at once.
+    """
+    if updates is not None:
+        await check_stands(session, updates, now)
+    alert = compose(wording, authority, now, updates)
     row = tables.Alert(
         identifier=alert.identifier,
         authority=authority.code,
@@ -111,10 +123,11 @@ async def draft(
         state=State.DRAFT,
         status=alert.status,
         msg_type=alert.msg_type,
-        lane=lane_of(alert),
+        lane=lane_of(alert, follows=updates.lane if updates else None),
         document=cap_json.to_json(alert),
         geofence=_snapshot(wording, authority),
         areas=list(wording.areas),
+        updates=updates.identifier if updates else None,
         author=actor.name,
         drafted_at=now,
         expires_at=alert.expires,
@@ -137,10 +150,16 @@ async def approve(session: AsyncSession, row: tables.Alert, actor: Actor, now: d
 
 
 async def issue(session: AsyncSession, row: tables.Alert, actor: Actor, now: datetime) -> tables.Dispatch:
-    """From now on it will be said: the alert, what must follow from it and the audit in one transaction."""
+    """From now on it will be said: the alert, what must follow from it and the audit in one transaction.
+
+    An Update takes the place of its original in the same transaction. Raises NotAllowed, or Refused when it has
+    ended meanwhile, or its original no longer stands.
+    """
     _still_useful(row, now)
-    row.state = advance(row.identifier, row.state, Action.ISSUE)
-    row.issued_at = now
+    state = advance(row.identifier, row.state, Action.ISSUE)
+    if row.updates is not None:
+        await _supersede(session, row, actor, now)
+    row.state, row.issued_at = state, now
     alert = replace(cap_json.from_json(row.document), sent=now)
     row.document = cap_json.to_json(alert)
     dispatch = await _say(session, row, alert, now)
@@ -154,11 +173,20 @@ async def cancel(
     """Take an alert back. A retraction waits for nobody: no second person, and flash where the alert was urgent.
 
     What still waits is withdrawn at once. Those who got it, or may have, are told by a Cancel, which is
-    returned; None when the alert had not been issued. Raises NotAllowed, or Refused for a Cancel itself.
+    returned; None when the alert had not been issued. Raises NotAllowed, or Refused for a Cancel itself, and for
+    what an Update has taken the place of.
+
+    An Update is cancelled alone: what it replaced stays superseded. But whoever has only that on their telephone
+    is told as well, or they would believe it for ever.
     """
     if row.cancels is not None:
         raise Refused(
             Finding("identifier", f"{row.identifier} itself takes {row.cancels} back: say anew what holds after all")
+        )
+    if row.state is State.SUPERSEDED:
+        by = await _successor(session, row)
+        raise Refused(
+            Finding("identifier", f"{by} has taken the place of {row.identifier}: cancel {by}, which takes back both")
         )
     was = row.state
     row.state = advance(row.identifier, was, Action.CANCEL)
@@ -176,7 +204,7 @@ async def cancel(
         state=State.ISSUED,
         status=row.status,
         msg_type=cap.MsgType.CANCEL,
-        lane=lane_of(retraction),
+        lane=lane_of(retraction, follows=row.lane),
         document=cap_json.to_json(retraction),
         geofence=row.geofence,
         areas=row.areas,
@@ -203,12 +231,87 @@ def target_of(row: tables.Alert) -> Target:
     )
 
 
+async def audience_of(session: AsyncSession, row: tables.Alert) -> Target:
+    """Who an alert is for, and whom an Update or a Cancel owes it besides: those of all that it follows."""
+    told = await _told_by(session, row.cancels or row.updates)
+    return replace(target_of(row), told=told, only_told=row.cancels is not None)
+
+
+async def audience_of_update(session: AsyncSession, target: Target, updates: tables.Alert) -> Target:
+    """Who an Update that is not drafted yet would be for."""
+    return replace(target, told=await _told_by(session, updates.identifier))
+
+
+async def _told_by(session: AsyncSession, identifier: str | None) -> tuple[int, ...]:
+    """The dispatches of an alert and of all it has taken the place of, one after the other: the latest first.
+
+    All of them: an Update may be withdrawn before it reaches somebody who got what it replaces.
+    """
+    dispatches: list[int] = []
+    while identifier is not None:
+        dispatches.append(await _dispatch_of(session, identifier))
+        identifier = (await session.get_one(tables.Alert, identifier)).updates
+    return tuple(dispatches)
+
+
+# ── one alert in the place of another ───────────────────────────────────────────────────────────────
+
+
+async def check_stands(session: AsyncSession, original: tables.Alert, now: datetime) -> None:
+    """Whether an Update may take the place of an alert. Raises Refused, and says what to do instead."""
+    name = original.identifier
+    match original.state:
+        case _ if original.cancels is not None:
+            sentence = (
+                f"{name} takes {original.cancels} back, which is final: draft a new alert of what holds after all"
+            )
+        case State.DRAFT | State.APPROVED:
+            sentence = f"{name} is {original.state}, and nobody has been told of it: cancel it, and draft it anew"
+        case State.ISSUED if original.expires_at > now:
+            return
+        case State.ISSUED | State.EXPIRED:
+            sentence = f"{name} has ended: draft a new alert"
+        case State.CANCELLED:
+            sentence = f"{name} was cancelled, and people were told so: draft a new alert"
+        case State.SUPERSEDED:
+            by = await _successor(session, original)
+            sentence = (
+                f"{by} has taken the place of {name}: draft an Update of {by}, or a new alert where that has ended"
+            )
+        case _:
+            assert_never(original.state)
+    raise Refused(Finding("updates", sentence))
+
+
+async def _supersede(session: AsyncSession, row: tables.Alert, actor: Actor, now: datetime) -> None:
+    # Locked: of an Update and a Cancel of one alert at the same moment, the second sees what the first did.
+    original = await session.get_one(tables.Alert, row.updates, with_for_update=True, populate_existing=True)
+    await check_stands(session, original, now)
+    original.state = advance(original.identifier, original.state, Action.SUPERSEDE)
+    original.ended_at = now
+    dispatch = await session.get_one(tables.Dispatch, await _dispatch_of(session, original.identifier))
+    dispatch.withdrawn_at = now
+    await _note(session, "supersede", original, actor, now, by=row.identifier)
+
+
+async def _successor(session: AsyncSession, original: tables.Alert) -> str:
+    issued = select(tables.Alert.identifier).where(
+        tables.Alert.updates == original.identifier, tables.Alert.issued_at.is_not(None)
+    )
+    return (await session.scalars(issued)).one()
+
+
 # ── from an operator's words to CAP ─────────────────────────────────────────────────────────────────
 
 
-def compose(wording: Wording, authority: Authority, now: datetime) -> cap.Alert:
-    """The CAP message of a wording. Raises Refused with every finding at once."""
+def compose(wording: Wording, authority: Authority, now: datetime, updates: tables.Alert | None = None) -> cap.Alert:
+    """The CAP message of a wording; an Update, where it `updates` an alert of ours.
+
+    Raises Refused with every finding at once.
+    """
     findings = [*_check_words(wording, now), *_check_place(wording, authority)]
+    if updates is not None:
+        findings += _check_original(updates, wording, authority)
     if findings:
         raise Refused(*findings)
     alert = cap.Alert(
@@ -216,9 +319,10 @@ def compose(wording: Wording, authority: Authority, now: datetime) -> cap.Alert:
         sender=authority.sender,
         sent=now,
         status=cap.Status.EXERCISE if wording.exercise else cap.Status.ACTUAL,
-        msg_type=cap.MsgType.ALERT,
+        msg_type=cap.MsgType.UPDATE if updates else cap.MsgType.ALERT,
         infos=(_info(wording, authority),),
         note=rendering.EXERCISE if wording.exercise else "",
+        references=_references(cap_json.from_json(updates.document)) if updates else (),
     )
     _check_length(alert, authority)
     return alert
@@ -274,6 +378,12 @@ def _retraction(original: cap.Alert, authority: Authority, reason: str, now: dat
 
 def _taken_back(original: cap.Alert, authority: Authority, reason: str, now: datetime) -> cap.Alert:
     info = original.first
+    said = _references(original)
+    first, last = (rendering.in_words(reference.sent) for reference in (said[0], said[-1]))
+    if len(said) == 1:
+        no_longer, act = f"Il messaggio delle {last} non è più valido.", "quel messaggio"
+    else:  # some got the last one only, and some never did
+        no_longer, act = f"I messaggi inviati dalle {first} alle {last} non sono più validi.", "quei messaggi"
     taken_back = replace(
         info,
         response_type=(cap.ResponseType.ALL_CLEAR,),
@@ -281,8 +391,8 @@ def _taken_back(original: cap.Alert, authority: Authority, reason: str, now: dat
         expires=max(info.expires, now + RETRACTION_LASTS),
         web="",  # it tells of what no longer holds
         headline=f"ANNULLATO: {info.headline}"[:LONGEST_HEADLINE],
-        description=f"Il messaggio delle {rendering.in_words(original.sent)} non è più valido. {reason}".strip(),
-        instruction="non tenere più conto di quel messaggio.",
+        description=f"{no_longer} {reason}".strip(),
+        instruction=f"non tenere più conto di {act}.",
     )
     return cap.Alert(
         identifier=_identifier(authority, now),
@@ -292,8 +402,17 @@ def _taken_back(original: cap.Alert, authority: Authority, reason: str, now: dat
         msg_type=cap.MsgType.CANCEL,
         infos=(taken_back,),
         note=original.note,
-        references=(cap.Reference(original.sender, original.identifier, original.sent),),
+        references=said,
     )
+
+
+def _references(original: cap.Alert) -> tuple[cap.Reference, ...]:
+    """What a message that follows `original` names: sender, identifier, sent of each it supersedes or takes back.
+
+    All before it too, the oldest first (CAP 1.2, 3.2.1 takes several): a siren that missed one in between would
+    otherwise hold on to the one before.
+    """
+    return (*original.references, cap.Reference(original.sender, original.identifier, original.sent))
 
 
 def _identifier(authority: Authority, now: datetime) -> str:
@@ -311,6 +430,17 @@ def _snapshot(wording: Wording, authority: Authority) -> dict[str, object]:
 
 
 # ── what is refused, and why ────────────────────────────────────────────────────────────────────────
+
+
+def _check_original(original: tables.Alert, wording: Wording, authority: Authority) -> list[Finding]:
+    findings = []
+    if original.authority != authority.code:
+        sentence = f"{original.identifier} is an alert of {original.authority}: only {original.authority} can update it"
+        findings.append(Finding("updates", sentence))
+    if (original.status is cap.Status.ACTUAL) is wording.exercise:
+        is_what, set_it = ("an exercise", "true") if wording.exercise is False else ("no exercise", "false")
+        findings.append(Finding("exercise", f"must be {set_it}: {original.identifier}, which it updates, is {is_what}"))
+    return findings
 
 
 def _check_words(wording: Wording, now: datetime) -> list[Finding]:
@@ -412,6 +542,7 @@ async def _say(session: AsyncSession, row: tables.Alert, alert: cap.Alert, now: 
         live=row.status is cap.Status.ACTUAL,
         issued_at=now,
         not_after=row.expires_at,
+        touched_at=now.timestamp(),
     )
     session.add(dispatch)
     await session.flush()

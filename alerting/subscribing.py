@@ -1,5 +1,6 @@
 """Join, leave, say where one lives. The consent is kept as proof, without the address."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -7,6 +8,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting.domain.authority import Authority, ChannelAccess
+from alerting.domain.delivery import Channel
 from alerting.domain.recipients import NOWHERE, Place, Precision
 from alerting.persistence import tables
 from alerting.sealing import Seal
@@ -22,6 +24,22 @@ class Subscriber:
     address: str
 
 
+class SecondAddressTaken(Exception):
+    """A further address cannot be this person's. `number` is its place among those they gave, from 0."""
+
+    def __init__(self, number: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.number = number
+
+
+ANOTHERS = "is already another recipient's: remove that one, then register the person with both addresses"
+
+
+def in_use(channel: Channel) -> str:
+    """Why somebody gets no second address on a channel."""
+    return f"this person is already reached on {channel} at another address: remove them, then register them anew"
+
+
 async def join(
     session: AsyncSession,
     who: Subscriber,
@@ -31,41 +49,122 @@ async def join(
     now: datetime,
     place: Place = NOWHERE,
     live: bool = True,
+    also: Sequence[Subscriber] = (),
 ) -> tuple[int, bool]:
-    """Subscribe. The recipient's id, and whether they are new; to join again is not an error."""
+    """Subscribe. The recipient's id, and whether they are new; to join again is not an error.
+
+    `also` are further addresses of the same person on other accounts, in the order in which they are tried when the
+    first one's account is halted; somebody who is there already gets those that are missing. Raises
+    SecondAddressTaken where one is another's, or the person has another one there.
+    """
     address = await find(session, who, seal)
     if address is not None:
+        await _add_missing(session, address.recipient_id, also, seal, keyword, now)
         return address.recipient_id, False
     recipient = tables.Recipient(
         authority=who.authority.code, live=live, language=who.authority.language, joined_at=now
     )
     session.add(recipient)
     await session.flush()
-    session.add(
-        tables.Address(
-            recipient_id=recipient.id,
-            account=who.access.name,
-            fingerprint=seal.fingerprint(who.address),
-            sealed=seal.seal(who.address),
-        )
-    )
+    _add_address(session, recipient.id, who, seal, 0, keyword, now)
+    await _add_missing(session, recipient.id, also, seal, keyword, now)
     await settle(session, recipient, place, who.authority)
-    _keep_proof(session, who, seal, "join", keyword, now)
     return recipient.id, True
 
 
+async def _add_missing(
+    session: AsyncSession, recipient: int, also: Sequence[Subscriber], seal: Seal, keyword: str, now: datetime
+) -> None:
+    if not also:
+        return
+    # Locked: two who add an address at once would both find the person without one there.
+    await session.get_one(tables.Recipient, recipient, with_for_update=True)
+    theirs = await ranks(session, recipient)
+    for number, one in enumerate(also):
+        known = await find(session, one, seal)
+        if known is not None and known.recipient_id != recipient:
+            raise SecondAddressTaken(number, ANOTHERS)
+        if known is not None:
+            continue
+        if one.access.name in theirs:
+            raise SecondAddressTaken(number, in_use(one.access.channel))
+        theirs[one.access.name] = max(theirs.values()) + 1
+        _add_address(session, recipient, one, seal, theirs[one.access.name], keyword, now)
+
+
+async def ranks(session: AsyncSession, recipient: int) -> dict[str, int]:
+    """The accounts a recipient is reached on, and in which order they are tried."""
+    theirs = select(tables.Address.account, tables.Address.rank).where(tables.Address.recipient_id == recipient)
+    return dict((await session.execute(theirs)).all())
+
+
+def _add_address(
+    session: AsyncSession, recipient: int, who: Subscriber, seal: Seal, rank: int, keyword: str, now: datetime
+) -> None:
+    fingerprint = seal.fingerprint(who.address)
+    session.add(
+        tables.Address(
+            recipient_id=recipient,
+            account=who.access.name,
+            fingerprint=fingerprint,
+            sealed=seal.seal(who.address),
+            rank=rank,
+        )
+    )
+    _keep_proof(session, who.authority, who.access.channel, fingerprint, "join", keyword, now)
+
+
 async def leave(session: AsyncSession, who: Subscriber, seal: Seal, *, keyword: str, now: datetime) -> bool:
-    """Unsubscribe at once, in the middle of a broadcast too, and erase the address. Whether they were in."""
+    """Unsubscribe at once, in the middle of a broadcast too. Whether they were in.
+
+    By whichever of their addresses they say so, it is the person who leaves: all of them are erased.
+    """
     address = await find(session, who, seal)
     if address is None:
         return False
     recipient = await session.get_one(tables.Recipient, address.recipient_id)
-    recipient.left_at, recipient.located = now, False
+    await end(session, recipient, who.authority, keyword=keyword, now=now)
+    return True
+
+
+async def lose(session: AsyncSession, who: Subscriber, seal: Seal, *, keyword: str, now: datetime) -> None:
+    """One address is closed to us, as when somebody blocks the bot. Who has another is told there; else they left."""
+    address = await find(session, who, seal)
+    if address is None:
+        return None
+    others = select(tables.Address).where(
+        tables.Address.recipient_id == address.recipient_id,
+        tables.Address.id != address.id,
+        tables.Address.sealed.is_not(None),
+    )
+    left = (await session.scalars(others.order_by(tables.Address.rank))).all()
+    if not left:
+        recipient = await session.get_one(tables.Recipient, address.recipient_id)
+        return await end(session, recipient, who.authority, keyword=keyword, now=now)
+    _keep_proof(session, who.authority, who.access.channel, seal.fingerprint(who.address), "leave", keyword, now)
     address.sealed = address.fingerprint = None
+    for rank, one in enumerate((*left, address)):
+        one.rank = rank
+    return None
+
+
+async def end(
+    session: AsyncSession, recipient: tables.Recipient, authority: Authority, *, keyword: str, now: datetime
+) -> None:
+    """Erase a recipient's addresses and places, and keep the proof that they asked for it."""
+    recipient.left_at, recipient.located = now, False
+    theirs = (
+        select(tables.Address, tables.ChannelAccount.channel)
+        .join(tables.ChannelAccount, tables.ChannelAccount.name == tables.Address.account)
+        .where(tables.Address.recipient_id == recipient.id)
+        .order_by(tables.Address.rank)
+    )
+    for address, channel in (await session.execute(theirs)).all():
+        if address.fingerprint is not None:
+            _keep_proof(session, authority, channel, address.fingerprint, "leave", keyword, now)
+        address.sealed = address.fingerprint = None
     for table in (tables.Place, tables.Membership):
         await session.execute(delete(table).where(table.recipient_id == recipient.id))
-    _keep_proof(session, who, seal, "leave", keyword, now)
-    return True
 
 
 async def find(session: AsyncSession, who: Subscriber, seal: Seal) -> tables.Address | None:
@@ -116,15 +215,23 @@ def areas_of(place: Place, authority: Authority) -> set[str]:
     return found | parents
 
 
-def _keep_proof(session: AsyncSession, who: Subscriber, seal: Seal, what: str, keyword: str, now: datetime) -> None:
+def _keep_proof(
+    session: AsyncSession,
+    authority: Authority,
+    channel: Channel,
+    fingerprint: bytes,
+    what: str,
+    keyword: str,
+    now: datetime,
+) -> None:
     session.add(
         tables.Consent(
-            authority=who.authority.code,
-            channel=who.access.channel,
-            fingerprint=seal.fingerprint(who.address),
+            authority=authority.code,
+            channel=channel,
+            fingerprint=fingerprint,
             what=what,
             keyword=keyword[:100],
-            policy_version=who.authority.policy.version,
+            policy_version=authority.policy.version,
             at=now,
         )
     )

@@ -2,30 +2,33 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import structlog
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import batching, metrics
 from alerting.amqp import Incoming
 from alerting.domain.authority import Authority
-from alerting.domain.delivery import MAY_HAVE_ARRIVED, Progress
+from alerting.domain.delivery import Progress
 from alerting.domain.events import AlertIssued
-from alerting.domain.lanes import PEOPLE_PER_BATCH
-from alerting.issuing import target_of
+from alerting.issuing import audience_of
 from alerting.persistence import Database, ledger, tables
-from alerting.targeting import PEOPLE, Selection, select_recipients
+from alerting.targeting import BIGGEST_ID, Selection, select_recipients
 from consumers.deadletters import bury, event_in
 
 log = structlog.get_logger()
 
-PAGE = 5_000
-"""Recipients of one transaction. The first batches leave after the first page, whatever the size of the town."""
 FIRST_PAGE = 500
-SENDING_LASTS_AT_MOST = 60.0  # seconds that a Cancel waits for calls under way
+"""Recipients looked at in one transaction. The first batches leave after it, whatever the size of the town."""
+FEW = 1_000
+"""An audience no larger is found by its places, and frozen in one transaction: nobody else is looked at."""
+GROWS_BY = 10
+PAGE = 25_000
+"""At most: workers that end a batch meanwhile, and a Cancel, wait for the page."""
+SENDING_LASTS_AT_MOST = 60.0  # seconds that an Update or a Cancel waits for calls under way
+LOOK_AGAIN_AFTER = 0.05  # seconds, or as long as looking takes: an audience of a million is not counted without pause
 
 
 class FanOut:
@@ -37,12 +40,14 @@ class FanOut:
 
     async def take(self, message: Incoming) -> None:
         """One issued alert, to its last batch."""
-        event = event_in(message, AlertIssued)
+        event = await event_in(self._database, message, AlertIssued)
         if event is None:
             return None
         started = time.monotonic()
         if not await self.fan_out(event.dispatch):
-            return bury(message, "orphan", f"dispatch {event.dispatch} is no alert in the database")
+            return await bury(
+                self._database, message, "orphan", f"dispatch {event.dispatch} is no alert in the database"
+            )
         metrics.FANOUT_SECONDS.labels(str(event.lane)).observe(time.monotonic() - started)
         message.ack()
         return None
@@ -56,13 +61,16 @@ class FanOut:
             dispatch = await session.get(tables.Dispatch, dispatch_id)
             if dispatch is None or dispatch.alert is None:
                 return False
+            if dispatch.audience is not None:  # RabbitMQ gave it to us again
+                return True
             alert = await session.get_one(tables.Alert, dispatch.alert)
             accounts = await self._accounts(session, dispatch)
-            if alert.cancels is None:
-                people = await select_recipients(session, target_of(alert), self._authorities[alert.authority])
-        if alert.cancels is not None:
-            await self._withdraw(alert.cancels)
-            people = await self._who_may_have_it(alert.cancels)
+            target = await audience_of(session, alert)
+            people = await select_recipients(session, target, self._authorities[alert.authority])
+        for earlier in target.told:
+            await self._withdraw(earlier, dispatch_id)
+        async with self._database.read() as session:
+            people = await people.if_few(session, FEW) or people
         await self._page_by_page(dispatch_id, accounts, people)
         return True
 
@@ -78,16 +86,17 @@ class FanOut:
     async def _page_by_page(self, dispatch_id: int, accounts: list[tables.ChannelAccount], people: Selection) -> None:
         size = FIRST_PAGE
         while await self._page(dispatch_id, accounts, people, size):
-            size = PAGE
+            size = min(size * GROWS_BY, PAGE)
 
     async def _page(
         self, dispatch_id: int, accounts: list[tables.ChannelAccount], people: Selection, size: int
     ) -> bool:
-        """The next `size` of the audience, account after account, in one transaction; whether there may be more."""
+        """Look at the next `size` people, account after account, in one transaction; whether there may be more."""
         async with self._database.write() as session:
             dispatch = await batching.hold(session, dispatch_id)
             if dispatch.audience is not None:  # somebody came to the end before us
                 return False
+            dispatch.touched_at = time.time()
             room = 0 if dispatch.withdrawn_at else size
             while room and dispatch.fanned_accounts < len(accounts):
                 room -= await self._of_account(session, dispatch, accounts[dispatch.fanned_accounts], people, room)
@@ -105,97 +114,81 @@ class FanOut:
         people: Selection,
         most: int,
     ) -> int:
-        """The next recipients on one account, cut into batches of which the first are told. How many they are."""
-        added = await _freeze(session, dispatch, account.name, people, most)
+        """Of the next people those who are meant, on one account, cut into batches of which the first are told.
+
+        How many were looked at: however few are meant, a page takes no longer than its size.
+        """
+        looked_at, upto = (0, BIGGEST_ID) if people.is_few else await _window(session, dispatch, most)
+        added = await _freeze(session, dispatch, account.name, people, upto)
         if added:
-            batches = _cut(dispatch, account, len(added))
-            if dispatch.fanned_to == 0:
+            first = dispatch.last_seq == 0
+            batches = batching.cut(dispatch, account, added)
+            if first:
                 await batching.tell_first(session, dispatch, batches)  # nothing of it can be in the broker yet
             else:
                 session.add_all(batches)
                 await session.flush()
                 await batching.release(session, dispatch, account.name)
-            metrics.FANOUT_RECIPIENTS.labels(str(dispatch.lane)).inc(len(added))
-        if len(added) < most:
+            metrics.FANOUT_RECIPIENTS.labels(str(dispatch.lane)).inc(added)
+        if looked_at < most:
             dispatch.fanned_accounts, dispatch.fanned_to = dispatch.fanned_accounts + 1, 0
         else:
-            dispatch.fanned_to = max(added)
-        return len(added)
+            dispatch.fanned_to = upto
+        return looked_at
 
-    # ── a Cancel ────────────────────────────────────────────────────────────────────────────────────
+    # ── an Update, a Cancel ─────────────────────────────────────────────────────────────────────────
 
-    async def _withdraw(self, original: str) -> None:
-        """Whoever still waits for the original is not told; who is being told right now is waited for.
+    async def _withdraw(self, earlier: int, for_dispatch: int) -> None:
+        """Whoever still waits for what came before is not told; who is being told right now is waited for.
 
-        So the Cancel comes after the original for everybody, and to nobody who never got it.
+        So an Update or a Cancel comes after the original for everybody, and a Cancel to nobody who never got it.
         """
         give_up = time.monotonic() + SENDING_LASTS_AT_MOST
         while True:
+            started = time.monotonic()
             async with self._database.write() as session:
-                dispatch = await _dispatch_of(session, original)
+                dispatch = await session.get_one(tables.Dispatch, earlier)
                 await ledger.withdraw(session, dispatch.id, 1, dispatch.last_seq, now=time.time())
                 sending = (await ledger.summary(session, dispatch.id)).get(Progress.SENDING, 0)
+                await session.execute(
+                    update(tables.Dispatch).where(tables.Dispatch.id == for_dispatch).values(touched_at=time.time())
+                )
             if not sending or time.monotonic() > give_up:
                 return
-            await asyncio.sleep(0.05)
-
-    async def _who_may_have_it(self, original: str) -> Selection:
-        async with self._database.read() as session:
-            dispatch = await _dispatch_of(session, original)
-        stands = ", ".join(str(progress.value) for progress in sorted(MAY_HAVE_ARRIVED, key=lambda p: p.value))
-        return Selection(
-            "EXISTS (SELECT 1 FROM deliveries o WHERE o.dispatch_id = :original AND o.address_id = a.id"
-            f" AND o.progress IN ({stands}))",
-            {"authority": dispatch.authority, "live": dispatch.live, "original": dispatch.id},
-        )
+            await asyncio.sleep(max(LOOK_AGAIN_AFTER, time.monotonic() - started))
 
 
-async def _freeze(
-    session: AsyncSession, dispatch: tables.Dispatch, account: str, people: Selection, size: int
-) -> Sequence[int]:
-    """Number the next recipients of one account into the audience. Their ids."""
+async def _window(session: AsyncSession, dispatch: tables.Dispatch, size: int) -> tuple[int, int]:
+    """The next people of the authority, whoever they are: how many, `size` at most, and the id of the last."""
+    ids = (
+        select(tables.Recipient.id)
+        .where(tables.Recipient.authority == dispatch.authority, tables.Recipient.id > dispatch.fanned_to)
+        .order_by(tables.Recipient.id)
+        .limit(size)
+        .subquery()
+    )
+    count, last = (await session.execute(select(func.count(), func.max(ids.c.id)))).one()
+    return count, last or dispatch.fanned_to
+
+
+async def _freeze(session: AsyncSession, dispatch: tables.Dispatch, account: str, people: Selection, upto: int) -> int:
+    """Number the recipients of one account up to this id into the audience. How many they are."""
     parameters: dict[str, Any] = {
         **people.parameters,
         "dispatch": dispatch.id,
         "base": dispatch.last_seq,
         "account": account,
         "after": dispatch.fanned_to,
-        "size": size,
+        "upto": upto,
     }
-    chosen = PEOPLE.format(condition=people.condition)
-    added = await session.scalars(
+    added = await session.execute(
         text(
             f"""INSERT INTO deliveries (dispatch_id, seq, recipient_id, address_id, progress, attempts, due_at,
                                         claimed_until)
                 SELECT :dispatch, :base + row_number() OVER (ORDER BY q.recipient), q.recipient, q.address,
                        0, 0, 0, 0
-                  FROM (SELECT r.id AS recipient, a.id AS address {chosen}
-                           AND a.account = :account AND r.id > :after
-                         ORDER BY r.id LIMIT :size) q
-                RETURNING recipient_id"""
+                  FROM (SELECT r.id AS recipient, a.id AS address {people.people} AND a.account = :account) q"""
         ),
         parameters,
     )
-    return added.all()
-
-
-def _cut(dispatch: tables.Dispatch, account: tables.ChannelAccount, added: int) -> list[tables.Batch]:
-    """Batches of the people just added."""
-    first, end = dispatch.last_seq + 1, dispatch.last_seq + added
-    size = PEOPLE_PER_BATCH[dispatch.lane]
-    dispatch.last_seq = end
-    return [
-        tables.Batch(
-            dispatch_id=dispatch.id,
-            channel=account.channel,
-            account=account.name,
-            lane=dispatch.lane,
-            first=start,
-            last=min(start + size - 1, end),
-        )
-        for start in range(first, end + 1, size)
-    ]
-
-
-async def _dispatch_of(session: AsyncSession, alert: str) -> tables.Dispatch:
-    return (await session.scalars(select(tables.Dispatch).where(tables.Dispatch.alert == alert))).one()
+    return int(added.rowcount)  # type: ignore[attr-defined]

@@ -56,11 +56,15 @@ IDENTIFIER = re.compile(r"[A-Za-z0-9._-]{1,100}")
 async def draft(
     said: DraftIn, response: Response, parts: Parts = Depends(parts_of), actor: Actor = Depends(may(Doing.DRAFT))
 ) -> AlertOut:
-    """Nobody is told yet: another person approves it, then it is issued."""
+    """Nobody is told yet: another person approves it, then it is issued.
+
+    With `updates` it is an Update, and an alert like any other: the one it names stands until this one is issued.
+    """
     authority = authority_for(actor, said.authority, parts.authorities)
     wording = _wording(said, authority)
     async with parts.database.write() as session:
-        row = await issuing.draft(session, wording, authority, actor, _now())
+        original = await _original(session, said)
+        row = await issuing.draft(session, wording, authority, actor, _now(), updates=original)
     response.headers["Location"] = f"/v1/alerts/{row.identifier}"
     return _out(row)
 
@@ -81,7 +85,7 @@ async def approve(
 
 @router.post("/{identifier}/issue", status_code=202, summary="Issue an approved alert")
 async def issue(identifier: str, parts: Parts = Depends(parts_of), actor: Actor = Depends(may(Doing.ISSUE))) -> Issued:
-    """From the moment of this answer it will be said, whatever breaks."""
+    """From the moment of this answer it will be said, whatever breaks; what it updates is said to nobody else."""
     now = _now()
     async with parts.database.write() as session:
         row = await _held(session, identifier, actor)
@@ -96,7 +100,10 @@ async def issue(identifier: str, parts: Parts = Depends(parts_of), actor: Actor 
 async def cancel(
     identifier: str, said: CancelIn, parts: Parts = Depends(parts_of), actor: Actor = Depends(may(Doing.CANCEL))
 ) -> Cancelled:
-    """What still waits is withdrawn; whoever got it, or may have, is told. A retraction waits for nobody."""
+    """What still waits is withdrawn; whoever got it, or may have, is told. A retraction waits for nobody.
+
+    Of an Update, also whoever has only what it replaced: that stays superseded, it does not come back into force.
+    """
     async with parts.database.write() as session:
         row = await _held(session, identifier, actor)
         authority = _authority_of(row, parts)
@@ -161,9 +168,15 @@ async def preview_wording(
     """Takes the body of a draft, stores nothing."""
     authority = authority_for(actor, said.authority, parts.authorities)
     wording = _wording(said, authority)
-    alert = issuing.compose(wording, authority, _now())
     target = Target(authority.code, not wording.exercise, wording.areas, wording.drawn)
-    return await _preview(parts, alert, target, authority, lane_of(alert), actor.role)
+    async with parts.database.read() as session:
+        original = await _original(session, said)
+        alert = issuing.compose(wording, authority, _now(), original)
+        if original is not None:
+            await issuing.check_stands(session, original, _now())
+            target = await issuing.audience_of_update(session, target, original)
+    lane = lane_of(alert, follows=original.lane if original else None)
+    return await _preview(parts, alert, target, authority, lane, actor.role)
 
 
 @router.get("/{identifier}/preview", summary="Preview a stored alert")
@@ -173,8 +186,9 @@ async def preview_alert(
     """Whom it would reach now."""
     async with parts.database.read() as session:
         row = await _found(session, identifier, actor)
+        target = await issuing.audience_of(session, row)
     alert = cap_json.from_json(row.document)
-    return await _preview(parts, alert, issuing.target_of(row), _authority_of(row, parts), row.lane, actor.role)
+    return await _preview(parts, alert, target, _authority_of(row, parts), row.lane, actor.role)
 
 
 async def _preview(
@@ -247,6 +261,15 @@ def _drawn(said: DraftIn) -> Geofence | None:
         raise Refused(Finding("geofence", str(flawed))) from None
 
 
+async def _original(session: AsyncSession, said: DraftIn) -> tables.Alert | None:
+    if said.updates is None:
+        return None
+    row = await session.get(tables.Alert, said.updates) if IDENTIFIER.fullmatch(said.updates) else None
+    if row is None:
+        raise Refused(Finding("updates", f"there is no alert {said.updates[:100]!r}: GET /v1/alerts lists them"))
+    return row
+
+
 async def _held(session: AsyncSession, identifier: str, actor: Actor) -> tables.Alert:
     """The alert, locked: of two who act at once one comes second, and sees what the first did."""
     return await _found(session, identifier, actor, locked=True)
@@ -288,6 +311,7 @@ def _out(row: tables.Alert) -> AlertOut:
         author=row.author,
         approver=row.approver,
         cancels=row.cancels,
+        updates=row.updates,
         drafted_at=row.drafted_at,
         approved_at=row.approved_at,
         issued_at=row.issued_at,

@@ -15,6 +15,7 @@ from alerting.api.problems import Problem, refusal
 from alerting.api.routes import Guarded
 from alerting.api.schemas import (
     SEES_NO_PERSON,
+    AddressIn,
     AreaShare,
     PersonIn,
     RecipientCount,
@@ -32,7 +33,7 @@ from alerting.domain.recipients import NOWHERE, AddressError, Place, Precision, 
 from alerting.issuing import Actor, Finding, Refused
 from alerting.joining_many import Joining
 from alerting.persistence import tables
-from alerting.subscribing import Subscriber
+from alerting.subscribing import SecondAddressTaken, Subscriber
 from geo.areas import AreaKind, UnknownArea
 from geo.shapes import Point
 
@@ -51,14 +52,24 @@ LOOKED_AT_ONCE = 100
 async def register(
     said: RecipientIn, response: Response, parts: Parts = Depends(parts_of), actor: Actor = Depends(may(Doing.REGISTER))
 ) -> RecipientOut:
-    """201, or 200 for somebody who is already there, with their place as it was."""
+    """201, or 200 for somebody who is already there: their place stays, an address they lack is added."""
     authority = authority_for(actor, said.authority, parts.authorities)
     one = _joining(said, authority, await _accounts(parts, authority))
     now = datetime.now(UTC)
     async with parts.database.write() as session:
-        recipient, created = await subscribing.join(
-            session, one.who, parts.seal, keyword=REGISTERED, now=now, place=one.place, live=one.live
-        )
+        try:
+            recipient, created = await subscribing.join(
+                session,
+                one.who,
+                parts.seal,
+                keyword=REGISTERED,
+                now=now,
+                place=one.place,
+                live=one.live,
+                also=one.also,
+            )
+        except SecondAddressTaken as taken:
+            raise _refused(taken) from None
         await audit.write(
             session,
             at=now,
@@ -86,29 +97,33 @@ async def register_many(
     """For trials and imports: one transaction. Whoever cannot be registered is named by index, the rest is."""
     authority = authority_for(actor, said.authority, parts.authorities)
     accounts = await _accounts(parts, authority)
-    people: list[Joining] = []
+    people: dict[int, Joining] = {}
     refused: list[RefusedPerson] = []
     for index, item in enumerate(said.items):
         if index % LOOKED_AT_ONCE == 0:
             await asyncio.sleep(0)
         try:
-            people.append(_joining(item, authority, accounts))
+            people[index] = _joining(item, authority, accounts)
         except Refused as error:
             refused.append(RefusedPerson(index=index, detail=str(error)))
     now = datetime.now(UTC)
     async with parts.database.write() as session:
-        created, existing = await joining_many.join_many(session, people, parts.seal, keyword=REGISTERED, now=now)
+        joined = await joining_many.join_many(session, list(people.values()), parts.seal, keyword=REGISTERED, now=now)
+        indices = list(people)
+        refused += [RefusedPerson(index=indices[at], detail=str(_refused(taken))) for at, taken in joined.refused]
         await audit.write(
             session,
             at=now,
             actor=actor.name,
             action="register many",
             subject=authority.code,
-            created=created,
-            existing=existing,
+            created=joined.new,
+            existing=joined.existing,
             refused=len(refused),
         )
-    return RegisteredOut(created=created, existing=existing, refused=refused)
+    return RegisteredOut(
+        created=joined.new, existing=joined.existing, refused=sorted(refused, key=lambda one: one.index)
+    )
 
 
 @router.get("/count", summary="Count the people of an authority")
@@ -158,15 +173,17 @@ async def count(
 
 @router.delete("/{recipient}", status_code=204, summary="Remove a person")
 async def remove(recipient: int, parts: Parts = Depends(parts_of), actor: Actor = Depends(may(Doing.REGISTER))) -> None:
-    """At once, in the middle of a broadcast too. The address is erased; that they asked is kept as proof."""
+    """At once, in the middle of a broadcast too. Every address is erased; that they asked is kept as proof."""
     now = datetime.now(UTC)
     async with parts.database.write() as session:
         row = await _subscribed(session, recipient)
         within(actor, row.authority)
         if row.is_channel:
             raise Problem(409, f"recipient {recipient} is a public channel: take it out of {row.authority}'s file")
-        for who in await _reached_as(session, row, parts):
-            await subscribing.leave(session, who, parts.seal, keyword=REMOVED, now=now)
+        authority = parts.authorities.get(row.authority)
+        if authority is None:
+            raise Problem(409, f"{row.authority} no longer speaks through this system: put its file back, then remove")
+        await subscribing.end(session, row, authority, keyword=REMOVED, now=now)
         await audit.write(
             session, at=now, actor=actor.name, action="remove", subject=row.authority, recipient=recipient
         )
@@ -188,38 +205,43 @@ async def _subscribed(session: AsyncSession, recipient: int) -> tables.Recipient
     return row
 
 
-async def _reached_as(session: AsyncSession, row: tables.Recipient, parts: Parts) -> list[Subscriber]:
-    addresses = await session.scalars(select(tables.Address).where(tables.Address.recipient_id == row.id))
-    authority = parts.authorities.get(row.authority)
-    accounts = await _accounts(parts, authority) if authority else {}
-    known = {access.name: access for access in accounts.values()}
-    found = []
-    for address in addresses:
-        if address.sealed is None:
-            continue
-        if authority is None or address.account not in known:
-            raise Problem(409, f"account {address.account} is in no authority's file: put it back, then remove")
-        found.append(Subscriber(authority, known[address.account], parts.seal.open(address.sealed)))
-    return found
-
-
 # ── one person, checked ─────────────────────────────────────────────────────────────────────────────
 
 
 def _joining(said: PersonIn, authority: Authority, accounts: Accounts) -> Joining:
     """Raises Refused with what is wrong, never with the address: it may end in a log."""
-    access = accounts.get((said.channel, not said.exercise))
-    if access is None and said.exercise:
+    channels = [said.channel, *(further.channel for further in said.also)]
+    for number, channel in enumerate(channels):
+        if channel in channels[:number]:
+            sentence = f"{channel} is given twice: one person has one address on each channel"
+            raise Refused(Finding(f"also/{number - 1}/channel", sentence))
+    who = _reached_at(said, said.exercise, authority, accounts)
+    also = [
+        _reached_at(further, said.exercise, authority, accounts, f"also/{number}/")
+        for number, further in enumerate(said.also)
+    ]
+    return Joining(who, _place(said, authority), not said.exercise, tuple(also))
+
+
+def _reached_at(
+    said: AddressIn, exercise: bool, authority: Authority, accounts: Accounts, where: str = ""
+) -> Subscriber:
+    access = accounts.get((said.channel, not exercise))
+    if access is None and exercise:
         sentence = f"{authority.name} has no account for exercises on {said.channel}: nobody would ever be told there"
-        raise Refused(Finding("exercise", sentence))
+        raise Refused(Finding(f"{where}channel" if where else "exercise", sentence))
     if access is None:
         has = ", ".join(str(one.channel) for one in authority.channels)
-        raise Refused(Finding("channel", f"{authority.name} has no account on {said.channel}: it has {has}"))
+        raise Refused(Finding(f"{where}channel", f"{authority.name} has no account on {said.channel}: it has {has}"))
     try:
         address = _address(said.channel, said.address)
     except AddressError as error:
-        raise Refused(Finding("address", str(error))) from None
-    return Joining(Subscriber(authority, access, address), _place(said, authority), not said.exercise)
+        raise Refused(Finding(f"{where}address", str(error))) from None
+    return Subscriber(authority, access, address)
+
+
+def _refused(taken: SecondAddressTaken) -> Refused:
+    return Refused(Finding(f"also/{taken.number}/address", str(taken)))
 
 
 def _address(channel: Channel, written: str) -> str:

@@ -87,6 +87,10 @@ class DraftIn(Input):
     geofence_name: Words = Field("", description="What citizens call the place that was drawn.")
     web: Web = Field("", description="An https:// address with more.")
     exercise: StrictBool = Field(False, description="An exercise never reaches a live recipient.")
+    updates: Name | None = Field(
+        None,
+        description="The issued alert this one takes the place of. Whoever got that one, or may have, gets this too.",
+    )
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -128,6 +132,7 @@ class AlertOut(Output):
     author: str
     approver: str | None
     cancels: str | None = Field(description="The alert this one takes back.")
+    updates: str | None = Field(description="The alert this one takes the place of, as soon as it is issued.")
     drafted_at: datetime
     approved_at: datetime | None
     issued_at: datetime | None
@@ -259,12 +264,22 @@ class PointIn(Input):
     lon: float = Field(ge=-180, le=180, strict=True)
 
 
-class PersonIn(Input):
-    """Somebody who is to be told, and where they are if that is known: a point or an area, not both."""
+class AddressIn(Input):
+    """Where somebody is reached."""
 
     channel: Channel
     address: Annotated[str, Field(min_length=1, max_length=100)] = Field(
         description='A mobile number for WhatsApp ("333 649 26 90", "+39…"), a chat id for Telegram.'
+    )
+
+
+class PersonIn(AddressIn):
+    """Somebody who is to be told, and where they are if that is known: a point or an area, not both."""
+
+    also: list[AddressIn] = Field(
+        default_factory=list,
+        max_length=len(Channel),
+        description="Where else, on other channels: tried in this order while the account of the first is halted.",
     )
     point: PointIn | None = None
     area: Name | None = None
@@ -320,6 +335,41 @@ class RecipientCount(Output):
     rounded: bool
 
 
+# ── dead letters ────────────────────────────────────────────────────────────────────────────────────
+
+
+class DeadLetterOut(Output):
+    """A message nobody could work on. `ended_at` is null while it waits for an operator."""
+
+    number: int
+    at: datetime
+    lane: Lane
+    why: str = Field(description="unreadable, misplaced, orphan, unforeseen, delivery_limit, expired, full, foreign…")
+    sentence: str
+    queue: str = Field(description="Where it was, as RabbitMQ calls it; empty where nobody knows.")
+    exchange: str
+    routing_key: str
+    message_id: str
+    ended_at: datetime | None
+    ended_by: str | None
+    replayed: bool = Field(description="Ended by being said again; otherwise it was dismissed.")
+
+
+class DeadLetterList(Output):
+    """A page of dead letters, the newest first. `next_cursor` is null on the last one."""
+
+    items: list[DeadLetterOut]
+    next_cursor: int | None
+
+
+class DeadLetterDetail(DeadLetterOut):
+    """One of them, with what it says: shortened, and with signs in the place of bytes that are no text."""
+
+    headers: dict[str, Any]
+    body: str
+    bytes: int = Field(description="How long the body is that is kept.")
+
+
 # ── the system itself ───────────────────────────────────────────────────────────────────────────────
 
 
@@ -330,13 +380,38 @@ class OutboxLane(Output):
     oldest_seconds: float
 
 
+class WorkerOut(Output):
+    """A process, as it said last. `gone`: it said nothing for 20 s, and did not end as it should."""
+
+    role: str
+    state: str
+    waits_for: list[str]
+    since: datetime
+    seen_seconds_ago: float
+    gone: bool
+
+
+class HaltedAccount(Output):
+    """An account nobody is told from, since when and why."""
+
+    account: str
+    since: datetime
+    because: str | None
+
+
 class StatusOut(Output):
-    """`degraded`: what is promised will be kept, but later, because RabbitMQ is away."""
+    """`degraded`: what is promised will be kept, but later.
+
+    Because RabbitMQ is away, because nobody is left of a role that worked in the last 24 hours, or because an
+    account is halted.
+    """
 
     status: str
     database: str
     broker: str
     outbox: dict[str, OutboxLane]
+    workers: list[WorkerOut]
+    halted: list[HaltedAccount]
 
 
 class Ignored(Output):

@@ -149,6 +149,78 @@ async def test_a_list_is_read_page_by_page_and_loses_nothing(town: Town) -> None
         assert (refused.status, refused.pointers) == (422, [f"/{wrong.split('=')[0]}"])
 
 
+# ── one alert in the place of another ───────────────────────────────────────────────────────────────
+
+
+async def test_an_update_is_drafted_approved_and_issued_like_any_alert(town: Town) -> None:
+    original = await town.issued()
+    drafted = await town.draft(updates=original, headline="La piena sale ancora", areas=["capoluogo"])
+    assert drafted.status == 201, drafted.body
+    update = drafted.body["identifier"]
+    assert (drafted.body["updates"], drafted.body["msg_type"]) == (original, "Update")
+    assert (await town.ask("GET", f"/v1/alerts/{original}")).body["state"] == "issued"
+    assert (await town.ask("POST", f"/v1/alerts/{update}/approve", "anna")).status == 403
+    assert (await town.ask("POST", f"/v1/alerts/{update}/approve", "bruno")).status == 200
+    assert (await town.ask("POST", f"/v1/alerts/{update}/issue")).status == 202
+    before = (await town.ask("GET", f"/v1/alerts/{original}")).body
+    assert (before["state"], before["updates"], before["ended_at"] is None) == ("superseded", None, False)
+    text_of_it = (await town.ask("GET", f"/v1/alerts/{update}")).body["text"]
+    assert text_of_it.startswith("Comune di Calcinaia: AGGIORNAMENTO: La piena sale ancora")
+
+
+async def test_an_update_of_what_does_not_stand_is_refused_by_field(town: Town) -> None:
+    original, other = await town.issued(), await town.issued()
+    late = await town.approved(updates=original)
+    drill = await town.draft(updates=original, exercise=True)
+    assert (drill.status, drill.pointers) == (422, ["/exercise"])
+    await town.ask("POST", f"/v1/alerts/{original}/cancel", json={"reason": "Errore."})
+    for updates in (original, "calcinaia-mai-detto", "../etc"):
+        refused = await town.draft(updates=updates)
+        assert (refused.status, refused.pointers) == (422, ["/updates"]), refused.body
+        preview = await town.ask("POST", "/v1/alerts/preview", json=evacuate(updates=updates))
+        assert (preview.status, preview.pointers) == (422, ["/updates"])
+    elsewhere = await town.ask(
+        "POST", "/v1/alerts", "admin", json=evacuate(updates=other, authority="bientina", areas=["bientina"])
+    )
+    assert (elsewhere.status, elsewhere.pointers) == (422, ["/updates"])
+    too_late = await town.ask("POST", f"/v1/alerts/{late}/issue")
+    assert too_late.status == 409 and "was cancelled, and people were told so: draft a new" in too_late.body["detail"]
+    assert len(await town.audited("issue")) == 2
+
+
+async def test_the_preview_of_an_update_counts_those_who_got_the_original_too(town: Town) -> None:
+    for number, area in enumerate(["fornacette", "fornacette", "capoluogo"]):
+        person = {"channel": "whatsapp", "address": f"33312345{number:02}", "area": area}
+        assert (await town.ask("POST", "/v1/recipients", json=person)).status == 201
+    original = await town.issued()
+    (dispatch,) = await town.rows(tables.Dispatch)
+    addresses = [row for row in await town.rows(tables.Address) if row.account == "whatsapp.calcinaia"]
+    async with town.database.write() as session:
+        for seq, (address, progress) in enumerate(zip(addresses[:2], (7, 0), strict=True), start=1):
+            session.add(
+                tables.Delivery(
+                    dispatch_id=dispatch.id,
+                    seq=seq,
+                    recipient_id=address.recipient_id,
+                    address_id=address.id,
+                    progress=progress,
+                )
+            )
+
+    async def on_whatsapp(**changes: Any) -> int:
+        answer = await town.ask("POST", "/v1/alerts/preview", json=evacuate(areas=["capoluogo"], **changes))
+        return sum(one["recipients"] for one in answer.body["by_account"] if one["channel"] == "whatsapp")
+
+    assert (await on_whatsapp(), await on_whatsapp(updates=original)) == (1, 2)
+    assert len(await town.rows(tables.Alert)) == 1
+    update = await town.drafted(updates=original, areas=["capoluogo"])
+    stored = (await town.ask("GET", f"/v1/alerts/{update}/preview")).body
+    assert [one["recipients"] for one in stored["by_account"] if one["channel"] == "whatsapp"] == [2]
+    calm = {"kind": "evento", "colour": None, "risk": None, "instruction": None}
+    previewed = (await town.ask("POST", "/v1/alerts/preview", json=evacuate(updates=original, **calm))).body
+    assert previewed["lane"] == "emergency", "never slower than what it changes"
+
+
 # ── the preview ─────────────────────────────────────────────────────────────────────────────────────
 
 

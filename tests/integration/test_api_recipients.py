@@ -141,12 +141,13 @@ async def test_the_bulk_way_writes_what_the_single_way_writes(town: Town) -> Non
         {"channel": "whatsapp"},
         {"channel": "whatsapp", "point": {"lat": 43.673, "lon": 10.595}},
         {"channel": "whatsapp", "point": {"lat": 43.673, "lon": 10.595}, "exercise": True},
+        {"channel": "whatsapp", "also": [{"channel": "telegram", "address": "0"}]},
     ]
     for number, person in enumerate(people):
-        await town.ask("POST", "/v1/recipients", json=person | {"address": f"333123450{number}"})
+        await town.ask("POST", "/v1/recipients", json=_numbered(person, number))
     one_by_one = await _written(town)
     for number, person in enumerate(people):
-        items = [person | {"address": f"333123451{number}"}]
+        items = [_numbered(person, 10 + number)]
         await town.ask("POST", "/v1/recipients/batch", json={"items": items})
     both = await _written(town)
     assert both[len(one_by_one) :] == one_by_one and len(one_by_one) == len(people)
@@ -176,6 +177,77 @@ async def test_two_batches_with_the_same_people_register_them_once(town: Town) -
     answers = await asyncio.gather(*(town.ask("POST", "/v1/recipients/batch", json={"items": items}) for _ in range(3)))
     assert {answer.status for answer in answers} <= {200, 409}
     assert (await town.ask("GET", "/v1/recipients/count")).body["recipients"] == 300
+
+
+# ── a second address ────────────────────────────────────────────────────────────────────────────────
+
+GINO = {"channel": "telegram", "address": "123456789"}
+TURNED = {"channel": "telegram", "address": "123456789", "also": [{"channel": "whatsapp", "address": "333 123 45 67"}]}
+
+
+async def reached(town: Town, recipient: int) -> list[tuple[int, str, str]]:
+    """Where a person is reached, in the order in which it is tried."""
+    rows = [row for row in await town.rows(tables.Address) if row.recipient_id == recipient and row.sealed]
+    return sorted((row.rank, row.account, town.seal.open(row.sealed)) for row in rows)
+
+
+BOTH = [(0, "whatsapp.calcinaia", "+393331234567"), (1, "telegram.calcinaia", "123456789")]
+
+
+async def test_a_person_may_have_a_second_address_and_who_is_there_gets_the_one_they_lack(town: Town) -> None:
+    maria = MARIA | {"also": [GINO]}
+    for way in ("/v1/recipients", "/v1/recipients/batch"):
+        for first, again in ((maria, maria), (MARIA, maria), (maria, MARIA), (maria, TURNED)):
+            bodies = [one if way == "/v1/recipients" else {"items": [one]} for one in (first, again)]
+            assert (await town.ask("POST", way, json=bodies[0])).status in (200, 201)
+            assert (await town.ask("POST", way, json=bodies[1])).status == 200
+            (person,) = [row for row in await town.rows(tables.Recipient) if not row.is_channel and not row.left_at]
+            assert await reached(town, person.id) == BOTH, (way, first, again)
+            preview = (await town.ask("POST", "/v1/alerts/preview", json=evacuate())).body
+            assert sum(one["recipients"] for one in preview["by_account"]) - preview["place_unknown"] == 1, "told once"
+            assert (await town.ask("DELETE", f"/v1/recipients/{person.id}")).status == 204
+            assert await reached(town, person.id) == []
+    proofs = [(row.what, str(row.channel)) for row in await town.rows(tables.Consent)]
+    assert {proof: proofs.count(proof) for proof in proofs} == {
+        (what, channel): 8 for what in ("join", "leave") for channel in ("whatsapp", "telegram")
+    }
+
+
+async def test_an_address_that_is_somebody_elses_is_no_second_address(town: Town) -> None:
+    lucia = {"channel": "whatsapp", "address": "333 123 45 68", "area": "fornacette"}
+    await town.ask("POST", "/v1/recipients", json=MARIA | {"also": [GINO]})
+    before = len(await town.stored())
+    wrong = [
+        (lucia | {"also": [GINO]}, "/also/0/address", "is already another recipient's: remove that one"),
+        (MARIA | {"also": [GINO | {"address": "987654321"}]}, "/also/0/address", "already reached on telegram"),
+        (lucia | {"also": [GINO, GINO]}, "/also/1/channel", "telegram is given twice"),
+        (lucia | {"also": [MARIA | {"area": None}]}, "/also/0/area", "is not known here"),
+        (lucia | {"also": [{"channel": "whatsapp", "address": "333 123 45 69"}]}, "/also/0/channel", "given twice"),
+        (lucia | {"also": [GINO | {"address": "x"}]}, "/also/0/address", ""),
+        (lucia | {"also": [GINO | {"channel": "piccione"}]}, "/also/0/channel", "is not one of"),
+    ]
+    for person, pointer, sentence in wrong:
+        refused = await town.ask("POST", "/v1/recipients", json=person)
+        assert (refused.status, refused.pointers) == (422, [pointer]), (person, refused.body)
+        assert sentence in refused.body["detail"] and "987654321" not in str(refused.body)
+    assert len(await town.stored()) == before
+
+    items = [lucia | {"also": [GINO]}, wrong[1][0], lucia | {"address": "0587 1"}, lucia, wrong[2][0]]
+    said = (await town.ask("POST", "/v1/recipients/batch", json={"items": items})).body
+    assert (said["created"], said["existing"]) == (1, 0)
+    assert [one["index"] for one in said["refused"]] == [0, 1, 2, 4]
+    assert said["refused"][0]["detail"].startswith("also/0/address: is already another recipient's")
+    assert said["refused"][1]["detail"].startswith("also/0/address: this person is already reached on telegram")
+
+
+async def test_of_two_in_one_batch_with_one_address_the_second_is_refused_or_is_the_same_person(town: Town) -> None:
+    lucia = {"channel": "whatsapp", "address": "333 123 45 68"}
+    items = [MARIA, MARIA | {"also": [GINO]}, lucia | {"also": [GINO]}, TURNED, lucia]
+    said = (await town.ask("POST", "/v1/recipients/batch", json={"items": items})).body
+    assert (said["created"], said["existing"]) == (2, 2)
+    assert [one["index"] for one in said["refused"]] == [2]
+    people = [row.id for row in await town.rows(tables.Recipient) if not row.is_channel]
+    assert sorted([await reached(town, one) for one in people]) == [BOTH, [(0, "whatsapp.calcinaia", "+393331234568")]]
 
 
 # ── areas, papers, tokens ───────────────────────────────────────────────────────────────────────────
@@ -258,6 +330,11 @@ async def test_a_name_is_given_once_and_only_for_an_enrolled_authority(town: Tow
                 await create_actor(session, name=name, role=Role.VIEWER, authority=authority, now=anna.created_at)
 
 
+def _numbered(person: dict[str, Any], number: int) -> dict[str, Any]:
+    also = [further | {"address": f"1234567{number:02}"} for further in person.get("also", [])]
+    return person | {"address": f"33312345{number:02}", "also": also}
+
+
 async def _exercises_are_held(town: Town) -> None:
     async with town.database.write() as session:
         account = {"channel": Channel.WHATSAPP, "live": False, "identity": "+393331112223", "settings": {}}
@@ -273,12 +350,12 @@ async def _written(town: Town) -> list[tuple[Any, ...]]:
     memberships, consents = await town.rows(tables.Membership), await town.rows(tables.Consent)
     told = []
     for person in sorted(recipients, key=lambda row: row.id):
-        (address,) = [row for row in addresses if row.recipient_id == person.id]
-        proofs = [row for row in consents if row.fingerprint == address.fingerprint]
+        theirs = sorted((row for row in addresses if row.recipient_id == person.id), key=lambda row: row.rank)
+        proofs = [row for address in theirs for row in consents if row.fingerprint == address.fingerprint]
         told.append(
             (
                 (person.authority, person.live, person.language, person.located, person.left_at),
-                (address.account, address.rank, address.refused_at, town.seal.open(address.sealed)[:-2]),
+                [(row.account, row.rank, row.refused_at, town.seal.open(row.sealed)[:-2]) for row in theirs],
                 [(row.label, row.lat, row.lon, row.cell, row.area) for row in places if row.recipient_id == person.id],
                 sorted(row.area for row in memberships if row.recipient_id == person.id),
                 [(row.authority, row.channel, row.what, row.keyword, row.policy_version) for row in proofs],

@@ -1,14 +1,16 @@
-"""Draft, approve, issue, cancel: what is refused, what is promised, and that both are whole or not at all."""
+"""Draft, approve, issue, update, cancel: what is refused, what is promised, and that both are whole or not at all."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import audit, cap_json, issuing, wire
+from alerting.domain import cap
 from alerting.domain.cap import MsgType, Status
 from alerting.domain.delivery import Channel
 from alerting.domain.events import AlertIssued
@@ -19,10 +21,11 @@ from alerting.domain.rendering import fits, render
 from alerting.issuing import Refused, SamePerson, Wording
 from alerting.persistence import Database, tables
 from alerting.subscribing import join
-from alerting.targeting import PEOPLE, select_recipients
+from alerting.targeting import select_recipients
 from geo.shapes import Circle, Geofence, Point, Polygon
 from tests.integration.calcinaia import (
     ANNA,
+    AUTHORITIES,
     BRUNO,
     CALCINAIA,
     MERCATO,
@@ -327,7 +330,7 @@ async def test_an_exercise_never_targets_live_recipients_nor_a_real_alert_those_
             row = await session.get_one(tables.Alert, identifier)
             dispatch = (await session.scalars(select(tables.Dispatch).where(tables.Dispatch.alert == identifier))).one()
             found = await select_recipients(session, issuing.target_of(row), CALCINAIA)
-            people = PEOPLE.format(condition=found.condition) + " AND NOT r.is_channel"
+            people = found.people + " AND NOT r.is_channel"
             ids = set((await session.scalars(text(f"SELECT r.id {people}"), found.parameters)).all())
         assert dispatch.live is (row.status is Status.ACTUAL) is not wording.exercise
         assert ids == expected
@@ -425,3 +428,215 @@ async def test_a_retraction_is_not_itself_taken_back(town: Database) -> None:
         await cancelled(town, telling.identifier)
     async with town.read() as session:
         assert await count(session, tables.Dispatch) == 2
+
+
+# ── one alert in the place of another ───────────────────────────────────────────────────────────────
+
+WORSE = piena(headline="allerta ROSSA: l'Arno esce", colour=Colour.ROSSA, expires=NOW + timedelta(hours=12))
+AN_HOUR_LATER = NOW + timedelta(hours=1)
+
+
+async def update_drafted(town: Database, original: str, wording: Wording = WORSE, now: datetime = AN_HOUR_LATER) -> str:
+    async with town.write() as session:
+        row = await session.get_one(tables.Alert, original)
+        return (await issuing.draft(session, wording, CALCINAIA, ANNA, now, updates=row)).identifier
+
+
+async def update_approved(town: Database, original: str, wording: Wording = WORSE) -> str:
+    identifier = await update_drafted(town, original, wording)
+    async with town.write() as session:
+        await issuing.approve(session, await session.get_one(tables.Alert, identifier), BRUNO, AN_HOUR_LATER)
+    return identifier
+
+
+async def issue_update(town: Database, identifier: str, now: datetime = AN_HOUR_LATER) -> str:
+    async with town.write() as session:
+        await issuing.issue(session, await session.get_one(tables.Alert, identifier), ANNA, now)
+    return identifier
+
+
+async def updated(town: Database, original: str, wording: Wording = WORSE) -> str:
+    return await issue_update(town, await update_approved(town, original, wording))
+
+
+async def document(town: Database, identifier: str) -> cap.Alert:
+    async with town.read() as session:
+        return cap_json.from_json((await session.get_one(tables.Alert, identifier)).document)
+
+
+async def test_an_update_takes_the_place_of_the_original_when_it_is_issued_and_not_before(town: Database) -> None:
+    original = await issued(town)
+    identifier = await update_approved(town, original)
+    async with town.read() as session:
+        assert (await session.get_one(tables.Alert, original)).state is State.ISSUED
+    await issue_update(town, identifier)
+    async with town.read() as session:
+        before, after = await session.get_one(tables.Alert, original), await session.get_one(tables.Alert, identifier)
+        first, second = (await session.scalars(select(tables.Dispatch).order_by(tables.Dispatch.id))).all()
+        message = (await session.scalars(select(tables.OutboxMessage).order_by(tables.OutboxMessage.id.desc()))).first()
+        entries = (await session.scalars(select(tables.AuditEntry).order_by(tables.AuditEntry.number))).all()
+        assert await audit.first_break(session) is None
+    assert (before.state, before.ended_at, first.withdrawn_at) == (State.SUPERSEDED, AN_HOUR_LATER, AN_HOUR_LATER)
+    assert (after.state, after.updates, after.cancels, after.msg_type) == (
+        State.ISSUED,
+        original,
+        None,
+        MsgType.UPDATE,
+    )
+    assert (second.alert, second.withdrawn_at, second.touched_at) == (identifier, None, AN_HOUR_LATER.timestamp())
+    assert message is not None
+    event = wire.decode(message.body)
+    assert isinstance(event, AlertIssued)
+    assert (event.alert, event.msg_type) == (identifier, "Update")
+    said = [(entry.action, entry.subject, entry.details.get("by")) for entry in entries]
+    assert ("supersede", original, identifier) in said and said[-1][:2] == ("issue", identifier)
+
+
+@one_database
+async def test_an_update_names_what_it_takes_the_place_of_and_a_later_one_names_both(town: Database) -> None:
+    first = await issued(town)
+    second = await updated(town, first)
+    third = await updated(town, second, piena(expires=WORSE.expires))
+    (reference,) = (await document(town, second)).references
+    assert reference == cap.Reference(CALCINAIA.sender, first, NOW)
+    assert (await document(town, third)).references == (
+        reference,
+        cap.Reference(CALCINAIA.sender, second, AN_HOUR_LATER),
+    )
+    assert render(await document(town, second)).body.startswith(
+        "Comune di Calcinaia: AGGIORNAMENTO: allerta ROSSA: l'Arno esce\n"
+    )
+
+
+@one_database
+async def test_an_update_that_calms_goes_in_the_lane_of_the_alert_it_calms(town: Database) -> None:
+    original = await issued(town)
+    calmer = piena(colour=Colour.GIALLA, instruction="", headline="la piena cala")
+    identifier = await updated(town, original, calmer)
+    async with town.read() as session:
+        row = await session.get_one(tables.Alert, identifier)
+        dispatch = (await session.scalars(select(tables.Dispatch).where(tables.Dispatch.alert == identifier))).one()
+    assert row.lane is dispatch.lane is Lane.EMERGENCY
+    taken_back = await cancelled(town, identifier, after=timedelta(hours=2))
+    assert taken_back is not None
+    assert taken_back.lane is Lane.FLASH
+
+
+@one_database
+async def test_an_update_needs_a_second_person_like_any_alert(town: Database) -> None:
+    identifier = await update_drafted(town, await issued(town))
+    async with town.write() as session:
+        row = await session.get_one(tables.Alert, identifier)
+        with pytest.raises(NotAllowed, match="is draft, not approved: it cannot issue"):
+            await issuing.issue(session, row, ANNA, AN_HOUR_LATER)
+    async with town.write() as session:
+        row = await session.get_one(tables.Alert, identifier)
+        with pytest.raises(SamePerson):
+            await issuing.approve(session, row, ANNA, AN_HOUR_LATER)
+
+
+ENDED = PIENA.expires + timedelta(minutes=1)
+LATE = replace(WORSE, expires=ENDED + timedelta(hours=1))
+
+
+@one_database
+async def test_what_does_not_stand_cannot_be_updated_and_the_refusal_says_what_to_do(town: Database) -> None:
+    original, gone, over, old = [await issued(town) for _ in range(4)]
+    cancel = await cancelled(town, gone)
+    assert cancel is not None
+    async with town.write() as session:
+        (await session.get_one(tables.Alert, over)).state = State.EXPIRED
+    newer = await updated(town, original)
+    for identifier, now, sentence in (
+        (await drafted(town), NOW, "is draft, and nobody has been told of it: cancel it, and draft it anew"),
+        (await approved(town), NOW, "is approved, and nobody has been told of it"),
+        (gone, NOW, "was cancelled, and people were told so: draft a new alert"),
+        (over, NOW, "has ended: draft a new alert"),
+        (old, ENDED, "has ended: draft a new alert"),
+        (original, NOW, f"{newer} has taken the place of {original}: draft an Update of {newer}"),
+        (cancel.identifier, NOW, f"takes {gone} back, which is final: draft a new alert"),
+    ):
+        with pytest.raises(Refused, match=sentence) as refused:
+            await update_drafted(town, identifier, LATE, now)
+        assert [finding.field for finding in refused.value.findings] == ["updates"]
+
+
+@one_database
+async def test_an_update_is_refused_when_its_original_fell_meanwhile_and_nothing_of_it_is_said(town: Database) -> None:
+    async def cancel(original: str) -> None:
+        await cancelled(town, original)
+
+    async def expire(original: str) -> None:
+        async with town.write() as session:
+            (await session.get_one(tables.Alert, original)).state = State.EXPIRED
+
+    async def update(original: str) -> None:
+        await updated(town, original)
+
+    for meanwhile, sentence in ((cancel, "was cancelled"), (expire, "has ended"), (update, "has taken the place of")):
+        original = await issued(town)
+        identifier = await update_approved(town, original)
+        await meanwhile(original)
+        async with town.read() as session:
+            before = [await count(session, table) for table in STORED]
+        with pytest.raises(Refused, match=sentence):
+            await issue_update(town, identifier)
+        async with town.read() as session:
+            assert (await session.get_one(tables.Alert, identifier)).state is State.APPROVED
+            assert [await count(session, table) for table in STORED] == before
+
+
+@one_database
+async def test_an_update_keeps_to_its_comune_and_to_its_side_of_the_wall(town: Database) -> None:
+    original, exercise = await issued(town), await issued(town, piena(exercise=True))
+    cascina = AUTHORITIES["cascina"]
+    async with town.read() as session:
+        row, drill = [await session.get_one(tables.Alert, one) for one in (original, exercise)]
+        with pytest.raises(Refused, match="is an alert of calcinaia: only calcinaia can update it"):
+            issuing.compose(replace(WORSE, areas=("cascina",)), cascina, AN_HOUR_LATER, row)
+        with pytest.raises(Refused, match=f"exercise: must be false: {original}, which it updates, is no exercise"):
+            issuing.compose(replace(WORSE, exercise=True), CALCINAIA, AN_HOUR_LATER, row)
+        with pytest.raises(Refused, match="exercise: must be true"):
+            issuing.compose(WORSE, CALCINAIA, AN_HOUR_LATER, drill)
+        assert issuing.compose(replace(WORSE, exercise=True), CALCINAIA, AN_HOUR_LATER, drill).references
+
+
+@one_database
+async def test_an_update_is_cancelled_alone_and_the_retraction_names_all_that_people_may_hold(town: Database) -> None:
+    original = await issued(town)
+    identifier = await updated(town, original)
+    with pytest.raises(Refused, match=f"{identifier} has taken the place of {original}: cancel {identifier}"):
+        await cancelled(town, original)
+    telling = await cancelled(town, identifier, "Il livello scende.", timedelta(minutes=95))
+    assert telling is not None
+    async with town.read() as session:
+        states = [(await session.get_one(tables.Alert, one)).state for one in (original, identifier)]
+    assert states == [State.SUPERSEDED, State.CANCELLED]
+    assert [one.identifier for one in cap_json.from_json(telling.document).references] == [original, identifier]
+    body = render(cap_json.from_json(telling.document)).body
+    assert (
+        "I messaggi inviati dalle 13:30 di sabato 21 novembre alle 14:30 di sabato 21 novembre non sono più validi."
+        " Il livello scende.\nCosa fare: non tenere più conto di quei messaggi." in body
+    )
+    assert body.startswith("Comune di Calcinaia: ANNULLATO: allerta ROSSA")
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_of_an_update_and_a_cancel_at_the_same_moment_one_comes_second_and_sees_it(town: Database) -> None:
+    """On PostgreSQL, where two can write at once."""
+    for _ in range(5):
+        original = await issued(town)
+        identifier = await update_approved(town, original)
+
+        async def cancel(original: str = original) -> None:
+            async with town.write() as session:
+                row = await session.get_one(tables.Alert, original, with_for_update=True)
+                await issuing.cancel(session, row, CALCINAIA, BRUNO, "Errore nostro.", AN_HOUR_LATER)
+
+        both = await asyncio.gather(cancel(), issue_update(town, identifier), return_exceptions=True)
+        refused = [one for one in both if isinstance(one, Refused)]
+        assert len(refused) == 1, both
+        async with town.read() as session:
+            state = (await session.get_one(tables.Alert, original)).state
+            dispatches = await session.scalars(select(tables.Dispatch).where(tables.Dispatch.alert == identifier))
+            assert len(dispatches.all()) == (1 if state is State.SUPERSEDED else 0)

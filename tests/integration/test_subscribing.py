@@ -6,9 +6,10 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select, text
 
+from alerting.domain.delivery import Channel
 from alerting.domain.recipients import NOWHERE, Place, Precision
 from alerting.persistence import Database, tables
-from alerting.subscribing import areas_of, find, join, leave, settle
+from alerting.subscribing import SecondAddressTaken, Subscriber, areas_of, find, join, leave, settle
 from geo.cells import cell_of
 from geo.shapes import Point
 from tests.integration.calcinaia import CALCINAIA, NOW, SEAL, citizen, count, five_comuni, one_database
@@ -22,6 +23,13 @@ FORNACETTE = Place(Precision.FRAZIONE, ("calcinaia.fornacette",))
 async def town(database_url: str) -> AsyncIterator[Database]:
     async with five_comuni(database_url, "calcinaia", "cascina") as database:
         yield database
+
+
+def telegram_of(who: Subscriber) -> Subscriber:
+    """The same person, on Telegram."""
+    access = who.authority.channel(Channel.TELEGRAM)
+    assert access is not None
+    return Subscriber(who.authority, access, "123456789")
 
 
 async def memberships(database: Database, recipient: int) -> set[str]:
@@ -83,6 +91,37 @@ async def test_leaving_erases_the_address_and_the_place_and_keeps_the_proof(town
     assert (row.left_at, row.located) == (later, False)
     assert (address.sealed, address.fingerprint) == (None, None)
     assert told == ["join", "leave"]
+
+
+async def test_who_leaves_by_one_address_leaves_by_all_of_them(town: Database) -> None:
+    on_telegram = telegram_of(citizen(1))
+    for gone in (citizen(1), on_telegram):
+        async with town.write() as session:
+            recipient, _ = await join(
+                session, citizen(1), SEAL, keyword="Attiva", now=NOW, place=FORNACETTE, also=[on_telegram]
+            )
+        async with town.write() as session:
+            assert await leave(session, gone, SEAL, keyword="Disattiva", now=NOW)
+            assert not await leave(session, on_telegram, SEAL, keyword="Disattiva", now=NOW)
+        async with town.read() as session:
+            of_recipient = select(tables.Address).where(tables.Address.recipient_id == recipient)
+            addresses = (await session.scalars(of_recipient.order_by(tables.Address.rank))).all()
+            proofs = (await session.scalars(select(tables.Consent).order_by(tables.Consent.id.desc()).limit(4))).all()
+        assert [(row.rank, row.sealed, row.fingerprint) for row in addresses] == [(0, None, None), (1, None, None)]
+        told = {(proof.what, proof.fingerprint) for proof in proofs}
+        prints = [SEAL.fingerprint(one.address) for one in (citizen(1), on_telegram)]
+        assert told == {(what, fingerprint) for what in ("join", "leave") for fingerprint in prints}
+
+
+async def test_a_second_address_that_is_another_persons_changes_nothing(town: Database) -> None:
+    on_telegram = telegram_of(citizen(1))
+    async with town.write() as session:
+        await join(session, on_telegram, SEAL, keyword="Attiva", now=NOW)
+    with pytest.raises(SecondAddressTaken, match="is already another recipient's"):
+        async with town.write() as session:
+            await join(session, citizen(1), SEAL, keyword="Attiva", now=NOW, also=[on_telegram])
+    async with town.read() as session:
+        assert await find(session, citizen(1), SEAL) is None
 
 
 async def test_who_comes_back_is_new_and_those_who_left_do_not_stand_in_each_others_way(town: Database) -> None:

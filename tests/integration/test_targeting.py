@@ -13,7 +13,7 @@ from alerting.domain.lanes import Lane
 from alerting.domain.recipients import NOWHERE, Place, Precision
 from alerting.persistence import Database, tables
 from alerting.subscribing import join, leave
-from alerting.targeting import PEOPLE, Target, preview, select_recipients
+from alerting.targeting import Target, preview, select_recipients
 from consumers.fanout import FanOut
 from geo.geojson import parse_geojson, to_geojson
 from geo.matching import inside
@@ -123,7 +123,7 @@ def is_meant(person: Person, areas: tuple[str, ...], drawn: Geofence | None) -> 
 async def found_by_sql(database: Database, target: Target) -> list[int]:
     async with database.read() as session:
         selection = await select_recipients(session, target, CALCINAIA)
-        people = PEOPLE.format(condition=selection.condition) + " AND NOT r.is_channel ORDER BY r.id"
+        people = selection.people + " AND NOT r.is_channel ORDER BY r.id"
         return list((await session.scalars(text(f"SELECT r.id {people}"), selection.parameters)).all())
 
 

@@ -15,9 +15,10 @@ ALLOWED = {
     ("approved", "issue", "issued"),
     ("approved", "cancel", "cancelled"),
     ("issued", "cancel", "cancelled"),
+    ("issued", "supersede", "superseded"),
     ("issued", "expire", "expired"),
 }
-ORDER = (State.DRAFT, State.APPROVED, State.ISSUED, State.CANCELLED, State.EXPIRED)
+ORDER = (State.DRAFT, State.APPROVED, State.ISSUED, State.CANCELLED, State.SUPERSEDED, State.EXPIRED)
 
 
 @pytest.mark.parametrize(("state", "action"), list(product(State, Action)))
@@ -47,8 +48,8 @@ def test_whatever_is_tried_nothing_is_issued_without_approval_and_nothing_comes_
     assert len(lived) <= 4
 
 
-def test_what_is_cancelled_or_expired_stays_so() -> None:
-    assert not {start for start, _ in TRANSITIONS} & {State.CANCELLED, State.EXPIRED}
+def test_what_is_cancelled_superseded_or_expired_stays_so() -> None:
+    assert not {start for start, _ in TRANSITIONS} & {State.CANCELLED, State.SUPERSEDED, State.EXPIRED}
 
 
 def test_a_refusal_names_the_alert_where_it_stands_and_what_it_would_take() -> None:

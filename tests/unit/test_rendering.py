@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from alerting.domain.cap import Alert, Area, Category, Certainty, Info, MsgType, Severity, Status, Urgency
 from alerting.domain.delivery import Channel
-from alerting.domain.rendering import EXERCISE, MOST_CHARACTERS, TEMPLATE, fits, in_words, render
+from alerting.domain.rendering import EXERCISE, MOST_CHARACTERS, TEMPLATE, UPDATE, fits, in_words, render
 
 NOW = datetime(2026, 11, 21, 12, 30, tzinfo=UTC)
 PIENA = Info(
@@ -91,7 +91,7 @@ def test_an_alert_over_the_change_of_the_clocks_tells_both_times_as_people_will_
 
 
 @pytest.mark.parametrize("status", [status for status in Status if status is not Status.ACTUAL])
-@pytest.mark.parametrize("msg_type", [MsgType.ALERT, MsgType.CANCEL])
+@pytest.mark.parametrize("msg_type", [MsgType.ALERT, MsgType.UPDATE, MsgType.CANCEL])
 def test_what_is_not_real_says_so_in_its_first_and_in_its_last_word(status: Status, msg_type: MsgType) -> None:
     words = render(saying(PIENA, status, msg_type)).body.split()
     assert words[0] == words[-1] == EXERCISE
@@ -105,6 +105,15 @@ def test_a_cancel_says_since_when_and_promises_no_end() -> None:
     body = render(saying(PIENA, msg_type=MsgType.CANCEL)).body
     assert "Quando: annullato alle 13:30 di sabato 21 novembre." in body
     assert "23:30" not in body
+
+
+@pytest.mark.parametrize("headline", ["la piena sale ancora", "Aggiornamento: la piena sale ancora"])
+def test_an_update_says_so_in_its_first_words_and_only_once(headline: str) -> None:
+    first = render(saying(replace(PIENA, headline=headline), msg_type=MsgType.UPDATE)).variables[0]
+    assert first.upper() == "COMUNE DI CALCINAIA: AGGIORNAMENTO: LA PIENA SALE ANCORA"
+    exercise = render(saying(PIENA, Status.EXERCISE, MsgType.UPDATE)).variables[0]
+    assert exercise.startswith("ESERCITAZIONE - Comune di Calcinaia: AGGIORNAMENTO: ")
+    assert UPDATE not in render(saying(PIENA)).body
 
 
 texts = st.text(max_size=80)

@@ -69,6 +69,20 @@ def test_the_most_urgent_info_decides_in_whatever_language_it_is() -> None:
     assert lane_of(alert(calm, grave)) is lane_of(alert(grave, calm)) is Lane.FLASH
 
 
+@pytest.mark.parametrize(("follows", "severity"), list(product(Lane, Severity)))
+def test_an_update_is_never_slower_than_what_it_changes_nor_than_what_it_says(
+    follows: Lane, severity: Severity
+) -> None:
+    changes = alert(says(severity, Urgency.EXPECTED), msg_type=MsgType.UPDATE)
+    assert lane_of(changes, follows).rank == min(lane_of(changes).rank, follows.rank)
+
+
+@pytest.mark.parametrize("follows", Lane)
+def test_taking_back_a_calm_update_of_an_urgent_alert_is_flash(follows: Lane) -> None:
+    calm = alert(says(Severity.MINOR, Urgency.FUTURE), msg_type=MsgType.CANCEL)
+    assert lane_of(calm, follows) is (Lane.FLASH if follows.is_urgent else follows)
+
+
 def test_taking_back_an_urgent_alert_is_flash_and_taking_back_news_is_news() -> None:
     urgent, news = says(Severity.SEVERE, Urgency.EXPECTED), says(Severity.MINOR, Urgency.FUTURE)
     assert lane_of(alert(urgent, msg_type=MsgType.CANCEL)) is Lane.FLASH
