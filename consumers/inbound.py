@@ -45,7 +45,7 @@ class Inbound:
 
     async def take(self, message: Incoming) -> None:
         """One text: what it asks for and the answer to it in one transaction."""
-        event = event_in(message, CitizenWrote)
+        event = await event_in(self._database, message, CitizenWrote)
         if event is None:
             return
         async with self._database.write() as session:
@@ -80,7 +80,7 @@ class Inbound:
         if said["kind"] in NOT_SAID_TO_US:
             return said["kind"], ""
         if said["kind"] == "blocked":
-            await subscribing.leave(session, who, self._seal, keyword="(bot bloccato)", now=now)
+            await subscribing.lose(session, who, self._seal, keyword="(bot bloccato)", now=now)
             return "blocked", ""
         if said["kind"] == "location" and said.get("point"):
             point = Point(said["point"]["lat"], said["point"]["lon"])

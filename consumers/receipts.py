@@ -47,7 +47,7 @@ class Receipts:
 
     async def take(self, message: Incoming) -> None:
         """One receipt; returns when it is in the ledger."""
-        event = event_in(message, ReceiptCame)
+        event = await event_in(self._database, message, ReceiptCame)
         if event is None:
             return
         waiting = _Waiting(event)

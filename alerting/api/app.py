@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from alerting import authorities
 from alerting.amqp import Link, Publisher
-from alerting.api import alerts, areas, recipients, status, webhooks
+from alerting.api import alerts, areas, dead_letters, recipients, status, webhooks
 from alerting.api.edge import Edge
 from alerting.api.openapi import PREFIX, describes_itself
 from alerting.api.parts import Parts
@@ -44,7 +44,7 @@ def create_app(settings: Settings) -> FastAPI:
         openapi_url=f"{PREFIX}/openapi.json",
         redirect_slashes=False,
     )
-    for noun in (alerts, areas, recipients, webhooks, status):
+    for noun in (alerts, areas, recipients, dead_letters, webhooks, status):
         app.include_router(noun.router, prefix=PREFIX)
     app.include_router(status.figures)
     speaks_problems(app)

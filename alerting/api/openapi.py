@@ -21,6 +21,7 @@ TAGS = [
     {"name": "areas", "description": "The places that can be alerted by name."},
     {"name": "recipients", "description": "People whom the staff registers or removes."},
     {"name": "webhooks", "description": "For WhatsApp and Telegram, which sign what they send."},
+    {"name": "dead letters", "description": "Messages nobody could work on: look, say again, dismiss."},
     {"name": "status", "description": "Whether the system works."},
 ]
 PROBLEM = {

@@ -32,6 +32,7 @@ class Doing(Enum):
     READ = "read"
     PREVIEW = "preview an alert"
     REGISTER = "register recipients"
+    TEND = "tend dead letters"
 
 
 ALL = frozenset(Role)
@@ -45,6 +46,7 @@ PERMITTED = {
     Doing.READ: ALL,
     Doing.PREVIEW: ALL,
     Doing.REGISTER: frozenset({Role.OPERATOR, Role.ADMIN}),
+    Doing.TEND: frozenset({Role.OPERATOR, Role.ADMIN}),
 }
 
 bearer = HTTPBearer(auto_error=False, description="A token made with `python -m alerting token`.")

@@ -41,6 +41,11 @@ class Given:
 
     body: bytes
     message_id: str = "inbound:1"
+    queue: str = "inbound"
+    exchange: str = "inbound"
+    routing_key: str = "whatsapp"
+    headers: dict[str, Any] = field(default_factory=dict)
+    redelivered: bool = False
     fate: list[str] = field(default_factory=list)
 
     def ack(self) -> None:
@@ -184,6 +189,7 @@ async def test_joining_is_answered_in_the_reply_lane_to_a_sealed_address(desk: D
         first=1,
         last=1,
         not_after=dispatch.not_after,
+        told=batch.told,
     )
     assert (proof.what, proof.keyword) == ("join", "Attiva")
     assert not [value for value in everything if b"3331234567" in value]
@@ -416,7 +422,10 @@ async def test_an_answer_is_due_within_the_hours_the_provider_grants_from_the_ci
 async def test_what_is_no_text_of_a_citizen_goes_to_the_dead_letters(desk: Desk, body: bytes) -> None:
     given = Given(body)
     await desk.inbound.take(cast(Incoming, given))
-    assert given.fate == ["dead"]
+    assert given.fate == ["acknowledged"]
+    async with desk.database.read() as session:
+        [letter] = (await session.scalars(select(tables.DeadLetter))).all()
+    assert (letter.lane, letter.body) == (Lane.REPLY, body)
 
 
 @one_database
