@@ -8,11 +8,15 @@ import asyncio
 import contextlib
 import itertools
 import random
+import struct
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import pika
+import pika.data
 import structlog
 from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.exceptions import AMQPError, ChannelClosedByBroker
@@ -27,7 +31,10 @@ HEARTBEAT = 20  # seconds
 BLOCKED_PATIENCE = 10.0
 CONNECT_PATIENCE = 10.0
 CONFIRM_PATIENCE = 5.0
-GOODBYE = 2.0
+GOODBYE = 1.0
+TAKE_NO_MORE = 0.5
+DECLARE_AGAIN_EVERY = 5.0
+UNTIL_ALL_KNOW = 0.5
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 PRECONDITION_FAILED = 406
 
@@ -58,11 +65,13 @@ class Outgoing:
 class Incoming:
     """A message RabbitMQ gave us, to be acknowledged or rejected once."""
 
-    __slots__ = ("_channel", "_tag", "body", "headers", "message_id", "redelivered", "routing_key")
+    __slots__ = ("_channel", "_tag", "body", "exchange", "headers", "message_id", "queue", "redelivered", "routing_key")
 
-    def __init__(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+    def __init__(self, queue: str, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         self._channel = channel
         self._tag: int = method.delivery_tag
+        self.queue = queue
+        self.exchange: str = method.exchange
         self.body = body
         self.headers: dict[str, Any] = properties.headers or {}
         self.message_id: str = properties.message_id or ""
@@ -72,12 +81,14 @@ class Incoming:
     def ack(self) -> None:
         """Done with it. On a channel that is gone this does nothing: RabbitMQ gives the message again."""
         if self._channel.is_open:
-            self._channel.basic_ack(self._tag)
+            with contextlib.suppress(AMQPError):  # the connection under it may be gone first
+                self._channel.basic_ack(self._tag)
 
     def reject(self, *, requeue: bool) -> None:
         """Back to its queue, or to the dead letters of its lane."""
         if self._channel.is_open:
-            self._channel.basic_reject(self._tag, requeue=requeue)
+            with contextlib.suppress(AMQPError):
+                self._channel.basic_reject(self._tag, requeue=requeue)
 
 
 class Link:
@@ -94,10 +105,20 @@ class Link:
         self._connection: Any = None
         self._up = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._declare: Callable[[], Awaitable[None]] | None = None
+        self._declaring: asyncio.Task[None] | None = None
+        self._is_blocked = False
+        self.since = datetime.now(UTC)
+        """Since when it has been of use, or of none."""
 
     @property
     def is_up(self) -> bool:
         return self._up.is_set()
+
+    @property
+    def is_of_use(self) -> bool:
+        """Whether it stands, and RabbitMQ takes what is published on it."""
+        return self._up.is_set() and not self._is_blocked
 
     async def wait_up(self, patience: float) -> None:
         """Returns when connected. Raises BrokerAway after `patience` seconds."""
@@ -113,6 +134,27 @@ class Link:
         """Run `set_up` after every connect, before the link counts as up."""
         self._set_up.append(set_up)
 
+    def declares_if_missing(self, declare: Callable[[], Awaitable[None]]) -> None:
+        """Run `declare` when something turns out not to be there while the link stands."""
+        self._declare = declare
+
+    async def declare_again(self) -> None:
+        """Somebody deleted a queue under us: make again what is missing. Raises BrokerAway."""
+        if self._declare is None:
+            return
+        if self._declaring is None or self._declaring.done():
+            log.warning("something is missing on RabbitMQ: declaring again", link=self.name)
+            self._declaring = asyncio.create_task(self._declare_now(self._declare), name=f"declare {self.name}")
+        await asyncio.shield(self._declaring)  # one for all who miss something
+
+    async def _declare_now(self, declare: Callable[[], Awaitable[None]]) -> None:
+        # Not at once: on 3.10 a queue that is back too soon leaves its old consumers unaware and deaf (half the time).
+        await asyncio.sleep(UNTIL_ALL_KNOW * random.uniform(1, 2))
+        try:
+            await declare()
+        except AMQPError as error:
+            raise BrokerAway(f"{self.name} cannot declare: {error!r}") from None
+
     def start(self) -> None:
         metrics.AMQP_UP.labels(self.name).set(0)
         self._task = asyncio.create_task(self._keep_connected(), name=f"amqp {self.name}")
@@ -127,7 +169,8 @@ class Link:
             gone = asyncio.Event()
             self._connection.add_on_close_callback(lambda *_: gone.set())
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(gone.wait(), GOODBYE)
+                async with asyncio.timeout(GOODBYE):
+                    await gone.wait()
 
     def check(self) -> None:
         """Raises what made the link give up for good, a TopologyMismatch."""
@@ -163,8 +206,8 @@ class Link:
                 for set_up in self._set_up:
                     await set_up()
                 self._up.set()
+                self.since = datetime.now(UTC)
                 metrics.AMQP_UP.labels(self.name).set(1)
-                metrics.AMQP_BLOCKED.labels(self.name).set(0)  # the one before may have died blocked
                 log.info("amqp connected", link=self.name)
                 pause = SHORTEST_PAUSE
                 await closed
@@ -173,6 +216,8 @@ class Link:
             except (BrokerAway, AMQPError, OSError) as error:
                 log.warning("amqp away", link=self.name, error=str(error) or repr(error))
             finally:
+                if self.is_of_use:
+                    self.since = datetime.now(UTC)
                 self._up.clear()
                 metrics.AMQP_UP.labels(self.name).set(0)
                 self.drop()
@@ -194,9 +239,16 @@ class Link:
             on_close_callback=on_close,
             custom_ioloop=asyncio.get_running_loop(),
         )
-        connection.add_on_connection_blocked_callback(lambda *_: metrics.AMQP_BLOCKED.labels(self.name).set(1))
-        connection.add_on_connection_unblocked_callback(lambda *_: metrics.AMQP_BLOCKED.labels(self.name).set(0))
+        connection.add_on_connection_blocked_callback(lambda *_: self._blocked(True))
+        connection.add_on_connection_unblocked_callback(lambda *_: self._blocked(False))
+        self._blocked(False)  # the one before may have died blocked
         return await _in_time(opened, "connect", CONNECT_PATIENCE)
+
+    def _blocked(self, is_blocked: bool) -> None:
+        if is_blocked is not self._is_blocked and self.is_up:
+            self.since = datetime.now(UTC)
+        self._is_blocked = is_blocked
+        metrics.AMQP_BLOCKED.labels(self.name).set(int(is_blocked))
 
 
 class Publisher:
@@ -212,6 +264,8 @@ class Publisher:
         self._tags = itertools.count(1)
         self._unconfirmed: dict[int, tuple[str, asyncio.Future[None]]] = {}
         self._returned: dict[str, str] = {}
+        self._looked_at = 0.0
+        self._repairing: asyncio.Task[None] | None = None
 
     async def publish(self, message: Outgoing) -> None:
         """Returns when RabbitMQ has it safe.
@@ -256,9 +310,12 @@ class Publisher:
             channel.add_on_return_callback(self._on_return)
             channel.add_on_close_callback(lambda _, reason: _fail(selected, BrokerAway(f"channel closed: {reason}")))
             channel.add_on_close_callback(self._on_close)
-            channel.confirm_delivery(
-                lambda frame: self._on_confirm(channel, frame), callback=lambda frame: _settle(selected, frame)
-            )
+            try:
+                channel.confirm_delivery(
+                    lambda frame: self._on_confirm(channel, frame), callback=lambda frame: _settle(selected, frame)
+                )
+            except AMQPError as error:
+                raise BrokerAway(f"channel closed: {error!r}") from None
             await _in_time(selected, "select confirms")
             self._tags = itertools.count(1)
             self._channel = channel
@@ -284,12 +341,26 @@ class Publisher:
                 )
             elif (why := self._returned.pop(message_id, None)) is not None:
                 _fail(confirmed, Unroutable(f"no queue takes {why}: is the topology declared?"))
+                self._look_for_what_is_missing()
             else:
                 _settle(confirmed, None)
         if not acked:
             metrics.AMQP_CHANNEL_REOPENS.labels("nack").inc()
             self._give_up("another message on it was refused")
-            channel.close()
+            _close(channel)
+
+    def _look_for_what_is_missing(self) -> None:
+        """Somebody deleted a queue nobody consumes, one of those that wait: only who publishes to it can notice."""
+        now = time.monotonic()
+        if now - self._looked_at > DECLARE_AGAIN_EVERY:
+            self._looked_at = now
+            self._repairing = asyncio.get_running_loop().create_task(self._repair(), name="declare what is missing")
+
+    async def _repair(self) -> None:
+        try:
+            await self._link.declare_again()
+        except (BrokerAway, TopologyMismatch) as error:
+            log.error("what is missing could not be declared", link=self._link.name, error=str(error))
 
     def _on_close(self, channel: Any, reason: Any) -> None:
         if self._channel is channel:
@@ -307,7 +378,8 @@ class Publisher:
 class Consumer:
     """Takes messages from one queue, on a channel of its own, whenever the link is up.
 
-    `on_message` must only put the message somewhere; it is called from pika's callback.
+    `on_message` must only put the message somewhere; it is called from pika's callback. Should it fail all the
+    same, that message goes to the dead letters, and the others are taken.
     """
 
     def __init__(self, link: Link, queue: str, prefetch: int, on_message: Callable[[Incoming], None]) -> None:
@@ -318,7 +390,15 @@ class Consumer:
         self._channel: Any = None
         self._stopped = False
         self._again: asyncio.Task[None] | None = None
-        link.on_connect(self._consume)
+        link.on_connect(self._consume_or_declare)
+
+    async def _consume_or_declare(self) -> None:
+        try:
+            await self._consume()
+        except BrokerAway:
+            # No such queue? The publishing link declared it when it connected; somebody may have deleted it since.
+            await self._link.declare_again()
+            await self._consume()
 
     async def _consume(self) -> None:
         if self._stopped:
@@ -337,24 +417,31 @@ class Consumer:
                 self._again = loop.create_task(self._consume_again(), name=f"consume {self._queue}")
 
         channel.add_on_close_callback(on_close)
-        channel.add_on_cancel_callback(lambda _: channel.close())  # RabbitMQ 4.3 cancels where 3.10 closed
+        channel.add_on_cancel_callback(lambda _: _close(channel))  # RabbitMQ 4.3 cancels where 3.10 closed
         channel.basic_qos(prefetch_count=self._prefetch, callback=lambda frame: _settle(limited, frame))
         await _in_time(limited, f"limit {self._queue}")
-        channel.basic_consume(
-            self._queue,
-            lambda ch, method, properties, body: self._on_message(Incoming(ch, method, properties, body)),
-            callback=lambda frame: _settle(consuming, frame),
-        )
+        channel.basic_consume(self._queue, self._take, callback=lambda frame: _settle(consuming, frame))
         await _in_time(consuming, f"consume {self._queue}")
         self._channel = channel
+
+    def _take(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        message = Incoming(self._queue, channel, method, properties, body)
+        try:
+            self._on_message(message)
+        except Exception:
+            # Out of here it would close the connection, and the message would come again to do the same.
+            metrics.DEAD_LETTERS.labels("unforeseen").inc()
+            log.exception("dead letter", queue=self._queue, message=message.message_id)
+            message.reject(requeue=False)
 
     async def _consume_again(self) -> None:
         metrics.AMQP_CHANNEL_REOPENS.labels("closed").inc()
         if not self._link.is_up:
             return self._link.drop()  # whoever is being set up right now is set up anew, all of them
         try:
-            await self._consume()
-        except BrokerAway:
+            await self._consume_or_declare()
+        except (BrokerAway, TopologyMismatch, AMQPError) as error:
+            log.warning("not consuming", queue=self._queue, error=str(error) or repr(error))
             self._link.drop()
 
     async def stop(self) -> None:
@@ -365,12 +452,19 @@ class Consumer:
             cancelled: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
             for tag in channel.consumer_tags:
                 channel.basic_cancel(tag, callback=lambda frame: _settle(cancelled, frame))
-            with contextlib.suppress(BrokerAway):
-                await _in_time(cancelled, f"cancel {self._queue}")
+            with contextlib.suppress(BrokerAway):  # the end of the connection tells it too
+                await _in_time(cancelled, f"cancel {self._queue}", TAKE_NO_MORE)
 
 
 def declares(link: Link, topology: Topology) -> None:
     """Declare the whole topology at every connect; refuse to run where something of another shape is there."""
+    declare = declaring(link, topology)
+    link.on_connect(declare)
+    link.declares_if_missing(declare)
+
+
+def declaring(link: Link, topology: Topology) -> Callable[[], Awaitable[None]]:
+    """What declares the whole topology on this link. Where all is there already, it changes nothing."""
 
     async def declare() -> None:
         channel = await link.channel()
@@ -394,9 +488,9 @@ def declares(link: Link, topology: Topology) -> None:
                         q.name, b.exchange, b.routing_key, b.arguments or None, callback=done
                     ),
                 )
-        channel.close()
+        _close(channel)
 
-    link.on_connect(declare)
+    return declare
 
 
 async def _declared(channel: Any, what: str, declare: Callable[..., Any]) -> None:
@@ -428,6 +522,12 @@ async def _in_time(future: "asyncio.Future[T]", what: str, patience: float = 5.0
         raise BrokerAway(f"RabbitMQ did not {what} within {patience:.0f} s") from None
 
 
+def _close(channel: Any) -> None:
+    if channel.is_open:
+        with contextlib.suppress(AMQPError):  # its connection went first
+            channel.close()
+
+
 def _settle(future: "asyncio.Future[T]", value: T) -> None:
     if not future.done():
         future.set_result(value)
@@ -437,3 +537,28 @@ def _fail(future: "asyncio.Future[Any]", error: Exception) -> None:
     if not future.done():
         future.set_exception(error)
         future.exception()  # whoever waits gets it; where nobody does any more it is not worth a line in the log
+
+
+# ── headers of others ───────────────────────────────────────────────────────────────────────────────
+
+_WIDTHS = {b"T": 8, b"d": 8, b"f": 4}  # bytes of a moment and of floating numbers; tables and lists say theirs
+_value_as_pika_reads_it = pika.data.decode_value
+
+
+def _value_or_none(encoded: bytes, offset: int) -> tuple[Any, int]:
+    """One value of a header and where the next begins; None for one that Python cannot hold.
+
+    As a moment in milliseconds, which Java programs write, or a thousand tables within each other. pika would drop
+    the connection over it, and RabbitMQ would give the message again, to whoever comes next.
+    """
+    try:
+        value, end = _value_as_pika_reads_it(encoded, offset)
+        return value, end
+    except (ValueError, OverflowError, RecursionError):
+        width = _WIDTHS.get(encoded[offset : offset + 1])
+        if width is None:
+            width = 4 + int(struct.unpack_from(">I", encoded, offset + 1)[0])
+        return None, offset + 1 + width
+
+
+pika.data.decode_value = _value_or_none

@@ -1,13 +1,12 @@
 """A process that takes from queues: its connections, its lanes, how it starts and how it stops.
 
 Two connections: an alarm on the broker stops whoever publishes, and must not stop what consumes. One AMQP channel
-per queue: a consumer timeout closes the channel. SIGTERM drains.
+per queue: a consumer timeout closes the channel. SIGTERM drains, in ten seconds whatever is away.
 """
 
 import asyncio
 import contextlib
 import random
-import signal
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -18,18 +17,21 @@ from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from alerting import metrics
-from alerting.amqp import BrokerAway, Consumer, Incoming, Link, Publisher, Unroutable, declares
+from alerting.amqp import BrokerAway, Consumer, Incoming, Link, Publisher, Unroutable, declares, declaring
+from alerting.ending import DRAIN_WITHIN, Ending, let_go
 from alerting.persistence import Database
 from alerting.sealing import Seal
 from alerting.settings import Settings
+from alerting.signs import Signs
 from alerting.topology import topology
+from consumers import deadletters
 
 log = structlog.get_logger()
 
-DRAIN_WITHIN = 10.0  # seconds
-TIDY_EVERY = 5.0
+TIDY_EVERY = 5.0  # seconds
 PAUSE_AFTER_TROUBLE = 0.5
-CONNECT_TOGETHER = 30.0  # seconds
+CONNECT_TOGETHER = 30.0
+SENTENCE = 300  # characters
 
 Handler = Callable[[Incoming], Awaitable[None]]
 
@@ -46,17 +48,31 @@ class Worker:
         self._consuming = Link(settings.amqp, f"{name} consumes")
         self._publishing = Link(settings.amqp, f"{name} publishes")
         self.publisher = Publisher(self._publishing)
-        declares(self._publishing, topology(self.prefix))
-        # Nobody consumes what is not declared yet.
+        self.signs = Signs(name, self.database, (self._consuming, self._publishing))
+        ours = topology(self.prefix)
+        declares(self._publishing, ours)
+        # Nobody consumes what is not declared yet; what is deleted later is declared again by who misses it.
         self._consuming.on_connect(lambda: self._publishing.wait_up(CONNECT_TOGETHER))
+        self._consuming.declares_if_missing(declaring(self._consuming, ours))
+        self._is_served = False
         self._consumers: list[Consumer] = []
         self._queues: list[_Taking] = []
 
     def takes(self, queue: str, handler: Handler, *, prefetch: int, at_once: int = 1) -> None:
         """Hand every message of a queue to `handler`, `at_once` of them side by side."""
-        taking = _Taking(queue, handler, at_once)
+        taking = _Taking(queue, handler, at_once, self.database, self.signs)
         self._queues.append(taking)
         self._consumers.append(Consumer(self._consuming, self.prefix + queue, prefetch, taking.put))
+
+    async def until_database(self) -> None:
+        """Wait, and say so on /status, until the database answers: for what must be read before the work begins."""
+        self._serve()
+        await self.signs.until_database()
+
+    def _serve(self) -> None:
+        if not self._is_served:
+            metrics.serve(self.settings.metrics_host, self.settings.metrics_port, self.signs.health)
+            self._is_served = True
 
     async def run(
         self,
@@ -66,40 +82,45 @@ class Worker:
         beside: Mapping[str, Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         """Work until SIGTERM or SIGINT; then take no more, drain, and end."""
-        stop = asyncio.Event()
-        for name in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(name, stop.set)
-        metrics.serve(self.settings.metrics_host, self.settings.metrics_port)
-        tasks: list[asyncio.Task[None]] = []
-        async with self._connected():
-            tasks += [asyncio.create_task(work, name=what) for what, work in (beside or {}).items()]
-            tasks += [asyncio.create_task(taking.run(), name=taking.queue) for taking in self._queues]
-            if tidy:
-                tasks.append(asyncio.create_task(_every(TIDY_EVERY, tidy), name="tidy"))
-            tasks += [asyncio.create_task(link.given_up()) for link in (self._consuming, self._publishing)]
-            log.info("working", worker=self.name)
-            ended = asyncio.create_task(stop.wait())
-            try:
-                await asyncio.wait([ended, *tasks], return_when=asyncio.FIRST_COMPLETED)
-                for task in tasks:
-                    if task.done() and not task.cancelled() and (error := task.exception()):
-                        raise error
-            finally:
-                await self._stop([*tasks, ended], drain)
+        ending = Ending()
+        ending.hear()
+        self._serve()
+        tasks: list[asyncio.Task[Any]] = []
+        try:
+            async with self._connected():
+                tasks += [asyncio.create_task(work, name=what) for what, work in (beside or {}).items()]
+                tasks += [asyncio.create_task(taking.run(), name=taking.queue) for taking in self._queues]
+                if tidy:
+                    tasks.append(asyncio.create_task(_every(TIDY_EVERY, tidy), name="tidy"))
+                tasks += [asyncio.create_task(link.given_up()) for link in (self._consuming, self._publishing)]
+                tasks.append(asyncio.create_task(self.signs.give(), name="signs of life"))
+                log.info("begun", worker=self.name)
+                asked = asyncio.create_task(ending.asked.wait())
+                try:
+                    await asyncio.wait([asked, *tasks], return_when=asyncio.FIRST_COMPLETED)
+                    for task in tasks:
+                        if task.done() and not task.cancelled() and (error := task.exception()):
+                            ending.ask()
+                            raise error
+                finally:
+                    await self._stop([*tasks, asked], drain)
+        finally:
+            ending.close(tasks)
 
     async def _stop(self, tasks: Sequence[asyncio.Task[Any]], drain: Callable[[], Awaitable[None]] | None) -> None:
         log.info("draining", worker=self.name)
-        for consumer in self._consumers:
-            with contextlib.suppress(BrokerAway):
-                await consumer.stop()
+        self.signs.drains()
+        by = asyncio.get_running_loop().time() + DRAIN_WITHIN
+        await asyncio.gather(*(consumer.stop() for consumer in self._consumers))
         takings = {taking.queue for taking in self._queues}
-        await _cancel([task for task in tasks if task.get_name() in takings or task.get_name() == "tidy"])
+        await let_go([task for task in tasks if task.get_name() in takings or task.get_name() == "tidy"])
         if drain:
-            try:
-                await asyncio.wait_for(drain(), DRAIN_WITHIN)
-            except TimeoutError:
+            draining = asyncio.ensure_future(drain())
+            await asyncio.wait([draining], timeout=by - asyncio.get_running_loop().time())
+            if not draining.done():
                 log.warning("not all could be finished in time; RabbitMQ gives it to others", worker=self.name)
-        await _cancel(tasks)
+            await let_go([draining])
+        await let_go(tasks)
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[None]:
@@ -108,19 +129,19 @@ class Worker:
         try:
             yield
         finally:
-            for link in (self._consuming, self._publishing):
-                with contextlib.suppress(BrokerAway):
-                    await link.stop()
+            await asyncio.gather(self.signs.withdraw(), *map(_goodbye, (self._consuming, self._publishing)))
             await self.database.close()
 
 
 class _Taking:
     """The messages of one queue that wait for their handler."""
 
-    def __init__(self, queue: str, handler: Handler, at_once: int) -> None:
+    def __init__(self, queue: str, handler: Handler, at_once: int, database: Database, signs: Signs) -> None:
         self.queue = queue
         self._handler = handler
         self._at_once = at_once
+        self._database = database
+        self._signs = signs
         self._messages: deque[Incoming] = deque()
         self._arrived = asyncio.Event()
 
@@ -149,15 +170,24 @@ class _Taking:
                 # Not the message's fault: it stays ours until what is away is back. Given back it would come at
                 # once, and twenty times later be a dead letter.
                 log.warning("waiting for what is away", queue=self.queue, error=type(error).__name__)
+                if not isinstance(error, BrokerAway | OSError):
+                    self._signs.lacks_database(error)
                 await asyncio.sleep(PAUSE_AFTER_TROUBLE * random.uniform(0.5, 1.5))
             except (SQLAlchemyError, Unroutable) as error:
                 log.warning("a message goes back", queue=self.queue, error=type(error).__name__)
                 await asyncio.sleep(PAUSE_AFTER_TROUBLE)
                 return message.reject(requeue=True)
             except Exception as error:  # the unforeseen goes to the dead letters, with an alarm
-                metrics.DEAD_LETTERS.labels("unforeseen").inc()
-                log.exception("dead letter", queue=self.queue, message=message.message_id, error=repr(error)[:200])
-                return message.reject(requeue=False)
+                log.exception("unforeseen", queue=self.queue, message=message.message_id)
+                return await self._bury(message, f"{type(error).__name__}: {error}"[:SENTENCE])
+
+    async def _bury(self, message: Incoming, sentence: str) -> None:
+        try:
+            await deadletters.bury(self._database, message, "unforeseen", sentence)
+        except Exception:  # no letter is lost for want of a grave: RabbitMQ has one too
+            metrics.DEAD_LETTERS.labels("unforeseen").inc()
+            log.exception("dead letter", queue=self.queue, message=message.message_id)
+            message.reject(requeue=False)
 
 
 async def _every(seconds: float, do: Callable[[], Awaitable[None]]) -> None:
@@ -166,7 +196,6 @@ async def _every(seconds: float, do: Callable[[], Awaitable[None]]) -> None:
         await do()
 
 
-async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+async def _goodbye(link: Link) -> None:
+    with contextlib.suppress(BrokerAway):
+        await link.stop()

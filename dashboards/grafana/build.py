@@ -99,7 +99,7 @@ AT_A_GLANCE = (
         "Messaggi su cui il sistema si è arreso e che aspettano un operatore. Deve essere zero.",
         "none",
         4,
-        (Query('sum(rabbitmq_detailed_queue_messages_ready{queue=~".*dead[.].+"})'),),
+        (Query("sum(max by (lane) (alerting_dead_letters_open))"),),
         "stat",
         ((1, "red"),),
     ),
@@ -357,6 +357,38 @@ TROUBLE = (
         ),
     ),
     Panel(
+        "Rimandati senza provare",
+        "Persone rimandate prima di ogni chiamata: la quota del giorno per i messaggi ordinari è finita (daily_quota), "
+        "o il gestore vuole che per ora non si scriva loro (pair_throttled).",
+        "cps",
+        8,
+        (Query(rate("alerting_turned_away_total", "lane, why", 'lane=~"$lane"'), "{{lane}} {{why}}"),),
+    ),
+    Panel(
+        "Passati a un altro canale",
+        "Il loro conto è fermo: persone avvisate su un altro canale, e quale.",
+        "none",
+        8,
+        (
+            Query(
+                f"sum by (lane, channel) (increase(alerting_handed_over_total{{{SHOWN}}}[$__rate_interval]))",
+                "{{lane}} {{channel}}",
+            ),
+        ),
+    ),
+    Panel(
+        "Detti di nuovo a RabbitMQ",
+        "Ciò su cui nessuno lavorava più: lotti, allerte, testi dei cittadini. Dopo un guasto è giusto; sempre, no.",
+        "none",
+        8,
+        (
+            Query(
+                'sum by (lane, what) (increase(alerting_told_again_total{lane=~"$lane"}[$__rate_interval]))',
+                "{{lane}} {{what}}",
+            ),
+        ),
+    ),
+    Panel(
         "In attesa di riprovare",
         "Messaggi nelle code d'attesa, che tornano da soli al lavoro.",
         "short",
@@ -368,12 +400,12 @@ TROUBLE = (
         "Messaggi su cui il sistema si è arreso, fermi finché un operatore non guarda.",
         "short",
         8,
-        (Query('sum by (queue) (rabbitmq_detailed_queue_messages_ready{queue=~".*dead[.].+"})', "{{queue}}"),),
+        (Query("max by (lane) (alerting_dead_letters_open)", "{{lane}}"),),
         steps=((1, "red"),),
     ),
     Panel(
         "Lettere morte, perché",
-        "Che cosa non andava: illeggibile, fuori posto, orfano, imprevisto.",
+        "Che cosa non andava: illeggibile, fuori posto, orfano, imprevisto, consegnato venti volte.",
         "none",
         8,
         (Query("sum by (why) (increase(alerting_dead_letters_total[$__rate_interval]))", "{{why}}"),),
@@ -404,6 +436,21 @@ PROCESSES = (
         "none",
         8,
         (Query("sum by (service) (up)", "{{service}}"),),
+    ),
+    Panel(
+        "Processi che danno segni di vita",
+        "Quanti processi si sono fatti vivi nella banca dati negli ultimi 20 s. Zero: quel lavoro non lo fa nessuno.",
+        "none",
+        8,
+        (Query("max by (role) (alerting_workers_alive)", "{{role}}"),),
+    ),
+    Panel(
+        "Processi in attesa",
+        "1: almeno un processo di quel nome è vivo ma non lavora, perché non raggiunge RabbitMQ o la banca dati.",
+        "none",
+        8,
+        (Query("max by (worker, waits_for) (alerting_worker_waits)", "{{worker}}: {{waits_for}}"),),
+        steps=((1, "red"),),
     ),
     Panel(
         "Collegamenti a RabbitMQ",
@@ -467,7 +514,7 @@ PROCESSES = (
         WIDTH,
         (
             Query(
-                "sum by (alertname, severity, service, lane, channel, queue, link) "
+                "sum by (alertname, severity, service, lane, channel, queue, link, worker, role) "
                 '(ALERTS{alertstate="firing", alertname!="Watchdog"})'
             ),
         ),

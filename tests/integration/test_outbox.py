@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, text
+from sqlalchemy.exc import DBAPIError
 
 from alerting import outbox, wire
 from alerting.amqp import BrokerAway, Consumer, Incoming, Link, Publisher
@@ -17,7 +18,7 @@ from alerting.domain.delivery import Progress
 from alerting.domain.events import AlertIssued, ReceiptCame
 from alerting.domain.lanes import Lane
 from alerting.outbox import Relay, addressed, depth
-from alerting.persistence import tables
+from alerting.persistence import Database, tables
 from alerting.topology import fanout_queue
 from tests.integration.engine import Town, a_town, connected, get_one, until
 
@@ -74,7 +75,11 @@ async def test_a_row_is_told_as_it_was_promised_and_gone_once_confirmed(
     assert found is not None
     assert wire.decode(found[0]) == issued(1)
     assert found[1]["lane"] == "emergency"
-    assert await town.outbox() == []
+
+    async def gone() -> bool:
+        return not await town.outbox()
+
+    await until(gone)
 
 
 async def test_nothing_is_told_of_a_transaction_that_did_not_commit(town: Town) -> None:
@@ -219,3 +224,89 @@ def test_a_message_id_is_the_same_for_ever_and_another_when_told_anew() -> None:
     assert addressed(receipt, Lane.REPLY) == addressed(receipt, Lane.REPLY)
     assert addressed(issued(1), Lane.FLASH).message_id == "alert:1"
     assert addressed(issued(1), Lane.FLASH, "2").message_id == "alert:1:2"
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_a_second_relay_says_of_what_a_killed_one_had_in_hand_that_it_may_have_been_told(
+    town: Town, amqp_url: str, amqp_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both were at work before anything was promised; one dies between RabbitMQ's confirm and its own commit."""
+    doomed_database, stuck = Database(town.database.url), asyncio.Event()
+
+    async def gets_stuck(*_: Any) -> None:
+        stuck.set()
+        await asyncio.Event().wait()
+
+    async with connected(amqp_url, amqp_prefix) as one, connected(amqp_url, amqp_prefix) as other:
+        doomed = Relay(doomed_database, one, Lane.EMERGENCY, amqp_prefix)
+        survivor = Relay(town.database, other, Lane.EMERGENCY, amqp_prefix)
+        monkeypatch.setattr(doomed, "_forget", gets_stuck)
+        await promise(town, 1, 2)
+        dying = asyncio.create_task(doomed.tell_some())
+        await asyncio.wait_for(stuck.wait(), 10)
+        await promise(town, 3)
+        assert await survivor.tell_some() == 1, "what the other holds is left to it"
+        await _kill_who_is_in_a_transaction(town)
+        assert await survivor.tell_some() == 2
+        told = await taken(one, amqp_prefix, Lane.EMERGENCY, 5)
+        dying.cancel()
+        await asyncio.gather(dying, return_exceptions=True)
+    assert [headers.get("maybe_repeated") for headers in told] == [None, None, None, "yes", "yes"]
+    assert await town.outbox() == []
+    await doomed_database.close()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_a_relay_whose_commit_fails_says_of_what_it_told_that_it_is_repeated(
+    town: Town, amqp_url: str, amqp_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with connected(amqp_url, amqp_prefix) as link:
+        relay = Relay(town.database, link, Lane.EMERGENCY, amqp_prefix)
+        await promise(town, 1)
+        forget = relay._forget
+        with monkeypatch.context() as fallen:
+
+            async def falls(session: Any, ids: list[int]) -> None:
+                await _kill_who_is_in_a_transaction(town)
+                await forget(session, ids)
+
+            fallen.setattr(relay, "_forget", falls)
+            with pytest.raises(DBAPIError):
+                await relay.tell_some()
+        assert await relay.tell_some() == 1
+        told = await taken(link, amqp_prefix, Lane.EMERGENCY, 2)
+    assert [headers.get("maybe_repeated") for headers in told] == [None, "yes"]
+
+
+async def test_a_relay_that_is_to_stop_finishes_what_it_has_in_hand(
+    town: Town, amqp_url: str, amqp_prefix: str
+) -> None:
+    stopping = asyncio.Event()
+    async with connected(amqp_url, amqp_prefix) as link:
+        task = asyncio.create_task(outbox.relay(town.database, link, amqp_prefix, stopping))
+        await asyncio.sleep(0.2)
+        await promise(town, *range(300))
+
+        async def begun() -> bool:
+            return len(await town.outbox()) < 300
+
+        await until(begun)
+        stopping.set()
+        await asyncio.wait_for(task, 5)
+        left = len(await town.outbox())
+        told = await taken(link, amqp_prefix, Lane.EMERGENCY, 300 - left)
+        assert await get_one(link, amqp_prefix + fanout_queue(Lane.EMERGENCY)) is None
+    assert not [headers for headers in told if "maybe_repeated" in headers]
+
+
+async def _kill_who_is_in_a_transaction(town: Town) -> None:
+    """The one backend that holds rows and waits for its relay: as when that process is killed."""
+    async with Database(town.database.url).engine.connect() as connection:
+        killed = await connection.execute(
+            text(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND state = 'idle in transaction' AND pid <> pg_backend_pid()"
+            )
+        )
+        assert len(killed.all()) == 1
+        await connection.engine.dispose()

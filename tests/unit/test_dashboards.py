@@ -22,7 +22,12 @@ DASHBOARDS = ROOT / "dashboards"
 
 OURS = [metric for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)]
 
-ASKED_OF_THE_API = {"alerting_outbox_messages": {"lane"}, "alerting_outbox_oldest_seconds": {"lane"}}
+ASKED_OF_THE_API = {
+    "alerting_outbox_messages": {"lane"},
+    "alerting_outbox_oldest_seconds": {"lane"},
+    "alerting_dead_letters_open": {"lane"},
+    "alerting_workers_alive": {"role"},
+}
 
 # Read off the endpoints /metrics and /metrics/detailed of RabbitMQ 3.10.8.
 OF_RABBITMQ: dict[str, set[str]] = {

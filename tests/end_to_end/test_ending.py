@@ -1,0 +1,138 @@
+"""Every process waits for what is away and says so, and ends within ten seconds even then."""
+
+import json
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+import pytest
+
+from consumers.local.private_postgresql import PrivatePostgreSQL
+from consumers.local.private_rabbitmq import PrivateRabbitMQ
+from consumers.local.stack import Stack, fetch, procfile, running
+from tests.end_to_end.town import IN_FORNACETTE, Town
+
+TEN_SECONDS = 10.0
+THE_MACHINE_IS_BUSY = 5.0
+"""Eight interpreters that start or end at once share two cores with the other tests."""
+
+
+@pytest.fixture(scope="module")
+def broker(servers: Path, rabbitmq_programs: None) -> Iterator[PrivateRabbitMQ]:
+    where = servers / f"ending-{token_hex(3)}"
+    where.mkdir()
+    node = PrivateRabbitMQ(where)
+    node.start()
+    yield node
+    node.wipe()
+
+
+@pytest.fixture(scope="module")
+def database(servers: Path, postgresql_programs: None) -> Iterator[PrivatePostgreSQL]:
+    where = servers / f"ending-{token_hex(3)}"
+    where.mkdir()
+    cluster = PrivatePostgreSQL(where, durable=True)
+    cluster.start()
+    yield cluster
+    cluster.wipe()
+
+
+@pytest.fixture
+def stack(tmp_path: Path, broker: PrivateRabbitMQ, database: PrivatePostgreSQL) -> Iterator[Stack]:
+    stack = Stack(tmp_path, broker.url, database.url)
+    with running(stack):
+        stack.prepare()
+        stack.start_simulators()
+        yield stack
+
+
+def status(stack: Stack, name: str) -> tuple[int, dict[str, Any]]:
+    """What a process says of itself; 0 before it says anything."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{stack.running[name].metrics_port}/status", timeout=2) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as refusal:
+        with refusal:
+            return refusal.code, json.loads(refusal.read())
+    except (urllib.error.URLError, OSError):
+        return 0, {}
+
+
+def all_wait_for(stack: Stack, names: list[str], what: str) -> bool:
+    said = [status(stack, name) for name in names]
+    return all(code == 503 and one["state"] == "waiting" and what in one["waits_for"] for code, one in said)
+
+
+def all_work(stack: Stack, names: list[str]) -> bool:
+    return all(status(stack, name)[0] == 200 for name in names)
+
+
+def until(true: Any, patience: float = 40.0) -> None:
+    give_up = time.monotonic() + patience
+    while not true():
+        assert time.monotonic() < give_up, f"did not happen within {patience:.0f} s"
+        time.sleep(0.1)
+
+
+def end(stack: Stack, names: list[str]) -> dict[str, int]:
+    """SIGTERM, and once more; how each ended."""
+    began = time.monotonic()
+    for name in names:
+        stack.running[name].popen.send_signal(signal.SIGTERM)
+    time.sleep(0.2)
+    for name in names:
+        if stack.running[name].popen.poll() is None:
+            stack.running[name].popen.send_signal(signal.SIGTERM)
+    ended = {}
+    for name in names:
+        left = began + TEN_SECONDS + THE_MACHINE_IS_BUSY - time.monotonic()
+        try:
+            ended[name] = stack.running[name].popen.wait(max(0.1, left))
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"{name} did not end:\n{stack.running[name].log.read_text()[-2000:]}")
+    return ended
+
+
+def workers() -> list[str]:
+    return [name for name in procfile() if name != "api"]
+
+
+def test_who_starts_before_the_database_waits_for_it_and_then_works(stack: Stack, database: PrivatePostgreSQL) -> None:
+    names = ["deliver-whatsapp", "fanout", "relay"]
+    database.kill()
+    for name in names:
+        stack._start(name, procfile()[name])
+    until(lambda: all_wait_for(stack, names, "database"))
+    database.start()
+    until(lambda: all_work(stack, names))
+    stack.start("api")
+    town = Town(stack)
+    people = town.subscribe(3, IN_FORNACETTE)
+    town.issue("Rottura in via Manin", ["fornacette"])
+    until(lambda: sorted(town.told("via Manin")) == sorted(people))
+    seen = json.loads(fetch(f"{stack.api}/v1/status"))
+    assert sorted(one["role"] for one in seen["workers"]) == names
+    assert seen["status"] == "ok"
+    assert end(stack, names) == dict.fromkeys(names, 0)
+    assert json.loads(fetch(f"{stack.api}/v1/status"))["workers"] == [], "who ends as it should is not missed"
+
+
+@pytest.mark.parametrize("away", ["broker", "database"])
+def test_sigterm_ends_every_process_also_while_something_is_away_and_a_second_one_changes_nothing(
+    stack: Stack, broker: PrivateRabbitMQ, database: PrivatePostgreSQL, away: str
+) -> None:
+    stack.start(*workers())
+    until(lambda: all_work(stack, workers()))
+    server: PrivateRabbitMQ | PrivatePostgreSQL = broker if away == "broker" else database
+    server.kill()
+    try:
+        until(lambda: all_wait_for(stack, workers(), away))
+        assert end(stack, workers()) == dict.fromkeys(workers(), 0)
+    finally:
+        server.start()
