@@ -1,18 +1,15 @@
 """Nothing else going on: from asking to issue until the provider has the first text."""
 
 import json
-import os
 import random
-import tempfile
 import time
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import track
 
 from consumers.local.demo import Api, issue
-from consumers.local.services import postgresql, rabbitmq
 from consumers.local.stack import Stack, fetch, running
+from tests.benchmarks.bench_town import Runs, Services
 
 ALERTS = 120
 PEOPLE = 3
@@ -25,21 +22,18 @@ OUTAGE = {
 }
 
 
-def idle(console: Console) -> dict[str, float]:
+def idle(services: Services) -> Runs:
     """p50 and p99 of 120 alerts on each database, with RabbitMQ and every process of the Procfile on this machine."""
-    with tempfile.TemporaryDirectory(prefix="allerta-bench-") as folder:
-        where = Path(folder)
-        where.chmod(0o755)
-        with (
-            rabbitmq(where / "rabbitmq", os.environ.get("AMQP_URL")) as amqp,
-            postgresql(where / "postgresql", os.environ.get("DATABASE_URL")) as server,
-        ):
-            databases = {"postgresql": server, "sqlite": f"sqlite+aiosqlite:///{where}/bench.sqlite"}
-            figures: dict[str, float] = {}
-            for name, database in databases.items():
-                waits = _measure(where / name, amqp, database, name)
-                figures |= {f"idle.{name}.p50_ms": _at(waits, 0.50), f"idle.{name}.p99_ms": _at(waits, 0.99)}
-    return figures
+    databases = {
+        "postgresql": services.database("bench_idle"),
+        "sqlite": f"sqlite+aiosqlite:///{services.where}/bench.sqlite",
+    }
+    runs: Runs = {}
+    for name, database in databases.items():
+        waits = _measure(services.where / f"idle-{name}", services.amqp, database, name)
+        runs |= {f"idle.{name}.p50_ms": [_at(waits, 0.50)], f"idle.{name}.p99_ms": [_at(waits, 0.99)]}
+    services.drop("bench_idle")
+    return runs
 
 
 def _measure(where: Path, amqp: str, database: str, name: str) -> list[float]:
