@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 help:   ## this list
-	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)$$/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)$$/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
 
 setup: $(READY)   ## make .venv with everything the other targets need, and stop there
 
@@ -23,6 +23,12 @@ test: $(READY)   ## all tests, on a real RabbitMQ, on SQLite and on a real Postg
 
 bench: $(READY)   ## measure; one part alone: make bench PART=idle; figures in var/bench.json
 	@$(BIN)/python -m tests.benchmarks $(PART)
+
+bench-peers: $(READY)   ## beside us what others would use: Celery, Kannel, Jasmin, installed now outside .venv
+	@$(BIN)/python -m tests.benchmarks overtake drain peers
+
+soak: $(READY)   ## at least 60 processes and servers killed while alerts go out; ALERTING_FAULTS_SEED=… plays one again
+	@$(BIN)/python -m pytest tests/soak $(ARGS)
 
 lint: $(READY)   ## style, types, and the directions of imports
 	@$(BIN)/ruff check .
@@ -71,4 +77,4 @@ define make_venv
 	rm -rf $(VENV); $(PYTHON) -m venv $(VENV)
 endef
 
-.PHONY: help setup demo up test bench lint lock clean
+.PHONY: help setup demo up test bench bench-peers soak lint lock clean
