@@ -106,7 +106,7 @@ class Relay:
                 log.warning("relay paused", lane=str(self._lane), error=type(error).__name__)
                 await asyncio.sleep(PAUSE_AFTER_TROUBLE * random.uniform(0.5, 1.5))
                 continue
-            if not told:
+            if told < GROUP[self._lane]:  # what came meanwhile has woken us already
                 await wait()
         if self._forgetting:
             await self._forgetting

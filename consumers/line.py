@@ -42,6 +42,7 @@ CALLS_FINISH_WITHIN = 7.0
 """Seconds that a drain waits for calls under way. They are cut then, and count as perhaps arrived."""
 ENOUGH = 6
 """Batches of one lane and number in one process: more only wait, and fill what a worker may have in hand."""
+FIRST_RATE = 10.0  # texts a second, until the first lease tells the account's
 PAUSE_AFTER_TROUBLE = 0.5
 FRUITLESS = 60.0
 """Seconds after which a routine batch that could not move goes back to a wait queue with what is left of it."""
@@ -123,7 +124,7 @@ class Line:
         self._ready: dict[Lane, deque[Errand]] = {lane: deque() for lane in Lane}
         self._from_the_top = [(lane, self._ready[lane], self._held[lane]) for lane in Lane]
         self._slots: deque[float] = deque()
-        self._rate = 10.0
+        self._slots_of_rate = slots_of(FIRST_RATE)
         self._changed = asyncio.Event()
         self._calls: set[asyncio.Task[None]] = set()
         self._closed_until = 0.0
@@ -332,7 +333,7 @@ class Line:
             asked_since = None
             if self._halted_at != halted_before:
                 continue  # the breaker opened while we asked
-            self._rate, self.halted = answer.rate, answer.probes
+            self._slots_of_rate, self.halted = slots_of(answer.rate), answer.probes
             if time.monotonic() < self._closed_until:
                 continue  # the provider slowed us down while we asked
             self._slots.extend(answer.slots)
@@ -343,7 +344,7 @@ class Line:
 
     @property
     def _slice(self) -> int:
-        return 1 if self.halted else slots_of(self._rate)
+        return 1 if self.halted else self._slots_of_rate
 
     def _wanted(self, lane: Lane) -> int:
         """How many people of this lane are in hand."""

@@ -32,20 +32,29 @@ class MassFailure:
     """Watches an account's answers. True from `sees` when nine in ten of the last fail for no reason of the people."""
 
     def __init__(self) -> None:
-        self._failed: deque[bool] = deque(maxlen=LOOKS_AT)
+        self._failed: deque[bool] = deque()
+        self._failures = 0
 
     def sees(self, outcome: Outcome) -> bool:
         """One more answer; whether it is time to halt. Whoever halts begins to watch anew."""
         match outcome:
             case Accepted():
-                self._failed.append(False)
+                self._note(False)
+                return False
             case Deferred(reason) | Refused(reason) | Uncertain(reason):
                 if reason in THE_PERSONS_OWN or reason in HANDLED_ELSEWHERE:
                     return False
-                self._failed.append(True)
+                self._note(True)
             case _:
                 assert_never(outcome)
-        if len(self._failed) < AT_LEAST or sum(self._failed) < SHARE * len(self._failed):
+        if len(self._failed) < AT_LEAST or self._failures < SHARE * len(self._failed):
             return False
         self._failed.clear()
+        self._failures = 0
         return True
+
+    def _note(self, failed: bool) -> None:
+        self._failed.append(failed)
+        self._failures += failed
+        if len(self._failed) > LOOKS_AT:
+            self._failures -= self._failed.popleft()

@@ -1,6 +1,7 @@
 """One POST to a provider: what it answered, or how the line failed, and whether we had already spoken."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
@@ -37,18 +38,19 @@ class Answer:
 class Line:
     """Kept-open connections to providers, so many per host. Make it inside a running event loop."""
 
-    def __init__(self, *, limit_per_host: int, connect: timedelta, sock_read: timedelta, total: timedelta) -> None:
+    def __init__(self, *, limit_per_host: int, connect: timedelta, total: timedelta) -> None:
         self._session = ClientSession(
             connector=TCPConnector(limit=0, limit_per_host=limit_per_host),
-            timeout=ClientTimeout(
-                total=total.total_seconds(),
-                connect=connect.total_seconds(),
-                sock_read=sock_read.total_seconds(),
-            ),
+            # No limit for each piece read: another timer a call, and the whole has one.
+            timeout=ClientTimeout(total=total.total_seconds(), sock_connect=connect.total_seconds()),
             cookie_jar=DummyCookieJar(),
+            # Nobody compresses two hundred bytes for us, nor cares who we are.
+            skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent"),
         )
 
-    async def post(self, url: URL, body: bytes, headers: dict[str, str] | None = None) -> Answer | Deferred | Uncertain:
+    async def post(
+        self, url: URL, body: bytes, headers: Mapping[str, str] | None = None
+    ) -> Answer | Deferred | Uncertain:
         """Say it once. A line that fails before a byte left is `Deferred`, afterwards `Uncertain`.
 
         No exception leaves here with the URL in it: Telegram's has the token in its path.
@@ -83,9 +85,9 @@ class Words(BytesPayload):
 
 
 async def _read_at_most(limit: int, content: Any) -> bytes:
-    answer = b""
-    while len(answer) < limit and (more := await content.read(limit - len(answer))):
-        answer = answer + more if answer else more
+    answer: bytes = await content.read(limit)
+    while len(answer) < limit and not content.at_eof():
+        answer += await content.read(limit - len(answer))
     return answer
 
 
@@ -109,7 +111,7 @@ def _url(base: str, path: str) -> URL | None:
 def json_object(body: bytes) -> dict[str, Any] | None:
     """The JSON object a provider answered; None for HTML, silence, or anything else."""
     try:
-        found = json.loads(body)
+        found = json.loads(body.decode())  # given bytes, it would look for five encodings first
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

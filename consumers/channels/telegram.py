@@ -132,10 +132,9 @@ class Telegram:
         *,
         limit_per_host: int = 100,
         connect: timedelta = timedelta(seconds=3),
-        sock_read: timedelta = timedelta(seconds=10),
-        total: timedelta = timedelta(seconds=15),
+        total: timedelta = timedelta(seconds=10),
     ) -> None:
-        self._line = Line(limit_per_host=limit_per_host, connect=connect, sock_read=sock_read, total=total)
+        self._line = Line(limit_per_host=limit_per_host, connect=connect, total=total)
 
     async def send(self, account: Account, address: str, text: Text, reference: str) -> Outcome:
         """One text to one chat, or to all who follow a channel. Raises ChannelHalted and TextRejected."""

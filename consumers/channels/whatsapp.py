@@ -2,8 +2,12 @@
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+
+from multidict import CIMultiDict
+from yarl import URL
 
 from alerting.domain.delivery import (
     Accepted,
@@ -162,8 +166,11 @@ def _taken(status: int, answer: dict[str, object]) -> Outcome:
 
 @dataclass(slots=True)
 class _Prepared:
-    """One text of one account, encoded up to the number, and how people's sends of it have gone so far."""
+    """One text of one account, encoded up to the number, where it goes, and how people's sends of it have gone."""
 
+    account: Account
+    url: URL
+    headers: Mapping[str, str]
     head: bytes
     taken: bool = False
     doubted: bool = False
@@ -183,10 +190,9 @@ class WhatsApp:
         *,
         limit_per_host: int = 200,
         connect: timedelta = timedelta(seconds=3),
-        sock_read: timedelta = timedelta(seconds=10),
-        total: timedelta = timedelta(seconds=15),
+        total: timedelta = timedelta(seconds=10),
     ) -> None:
-        self._line = Line(limit_per_host=limit_per_host, connect=connect, sock_read=sock_read, total=total)
+        self._line = Line(limit_per_host=limit_per_host, connect=connect, total=total)
         self._prepared: dict[tuple[str, Text], _Prepared] = {}
 
     async def send(self, account: Account, address: str, text: Text, reference: str) -> Outcome:
@@ -194,10 +200,8 @@ class WhatsApp:
         if E164.fullmatch(address) is None:
             # Without its "+" Meta would put our own country's code before it, and a stranger would read this.
             return Refused(Reason.NOT_REACHABLE_HERE)
-        url = endpoint(account, _path(account))
-        headers = {"Authorization": f"Bearer {_token(account)}"}
         prepared = self._prepare(account, text)
-        answer = await self._line.post(url, _body(prepared.head, address, reference), headers)
+        answer = await self._line.post(prepared.url, _body(prepared.head, address, reference), prepared.headers)
         if not isinstance(answer, Answer):
             return answer
         try:
@@ -215,10 +219,12 @@ class WhatsApp:
     def _prepare(self, account: Account, text: Text) -> _Prepared:
         key = (account.name, text)
         prepared = self._prepared.get(key)
-        if prepared is None:
+        if prepared is None or prepared.account is not account:  # read anew, it may have another credential
             if len(self._prepared) >= 256:
                 self._prepared.clear()  # an alert's worth of texts is two or three: old ones are not missed
-            prepared = self._prepared[key] = _Prepared(_head(account.name, text))
+            url = endpoint(account, _path(account))
+            headers = CIMultiDict({"Authorization": f"Bearer {_token(account)}"})
+            prepared = self._prepared[key] = _Prepared(account, url, headers, _head(account.name, text))
         return prepared
 
 

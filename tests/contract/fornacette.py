@@ -20,7 +20,6 @@ TELEGRAM_BOT = "7000000001"
 
 IN_A_HURRY: dict[str, Any] = {
     "connect": timedelta(seconds=0.5),
-    "sock_read": timedelta(seconds=0.4),
     "total": timedelta(seconds=2),
 }
 
