@@ -43,6 +43,7 @@ CALLS_FINISH_WITHIN = 7.0
 ENOUGH = 6
 """Batches of one lane and number in one process: more only wait, and fill what a worker may have in hand."""
 FIRST_RATE = 10.0  # texts a second, until the first lease tells the account's
+LOOK_ANYWAY = 0.25  # seconds: nobody in hand waits longer for a wake-up that did not come
 PAUSE_AFTER_TROUBLE = 0.5
 FRUITLESS = 60.0
 """Seconds after which a routine batch that could not move goes back to a wait queue with what is left of it."""
@@ -173,6 +174,7 @@ class Line:
             ready.remove(errand)
             self._book.give_back(errand)
         self._book.spent(held)
+        self._changed.set()
 
     def close_for(self, pause: timedelta) -> None:
         """The provider slowed us down: nothing leaves for a while. What is ready waits in hand."""
@@ -205,6 +207,7 @@ class Line:
             for errand in [errand for errand in ready if which(errand)]:
                 ready.remove(errand)
                 self._book.give_back(errand)
+        self._changed.set()
 
     async def stop(self) -> None:
         """Claim nobody more, call nobody more, and give back who is not yet tried."""
@@ -237,7 +240,7 @@ class Line:
         while True:
             held = self._to_claim_from()
             if held is None:
-                await self._until_changed()
+                await self._until_changed(LOOK_ANYWAY if self._top() is not None else None)
                 continue
             held.claiming = True
             try:

@@ -25,7 +25,7 @@ from tests.benchmarks.peers.programs import (
 )
 from tests.benchmarks.peers.smpp_sink import smpp_sink
 
-BACKLOG = 40_000  # two to three minutes to take in; what outlasts our patience is one bound, with 40,000 or 100,000
+BACKLOG = 15_000
 HIGHEST = 3  # /send takes priority 0 to 3
 SETTINGS = "SMPP transceiver, submit_throughput {cap:g}, priority 3 of 0-3"
 

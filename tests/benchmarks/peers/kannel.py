@@ -11,7 +11,7 @@ from tests.benchmarks.peers.overtaking import CAP, Overtaking, overtaking, take_
 from tests.benchmarks.peers.programs import folder, listens, package_version, program, running, server
 from tests.benchmarks.peers.smpp_sink import smpp_sink
 
-BACKLOG = 100_000  # a minute and a half to take in
+BACKLOG = 30_000
 HIGHEST = 3  # sendsms takes priority 0 to 3
 SETTINGS = "SMPP transceiver, throughput = {cap:g}, priority 3 of 0-3, messages stored on disk"
 
