@@ -53,7 +53,9 @@ class Recorded(NamedTuple):
     due_at: float = 0.0
 
 
-CLAIMABLE = f"""dispatch_id = :dispatch
+# The range is said twice, and addresses are looked up one by one: PostgreSQL cannot know how few a batch is, and from
+# the first statistics on would read a whole audience, and every address there is, for each claim.
+CLAIMABLE = f"""dispatch_id = :dispatch AND seq BETWEEN :first AND :last
    AND (progress = {WAITING}
         OR (progress IN ({DEFERRED}, {UNCERTAIN}) AND due_at <= :now)
         OR (progress = {SENDING} AND claimed_until <= :now))"""
@@ -66,7 +68,7 @@ UPDATE deliveries SET progress = {SENDING}, attempts = attempts + 1, claimed_unt
                      WHEN progress = {UNCERTAIN} THEN '{Reason.PROVIDER_SILENT}' END
  WHERE {CLAIMABLE}
    AND seq IN (SELECT seq FROM deliveries
-                WHERE {CLAIMABLE} AND seq BETWEEN :first AND :last
+                WHERE {CLAIMABLE}
                   AND NOT EXISTS (SELECT 1 FROM dispatches x
                                    WHERE x.id = :dispatch AND x.withdrawn_at IS NOT NULL)
                 ORDER BY seq LIMIT :most)
@@ -76,7 +78,9 @@ RETURNING seq, attempts, address_id, reason
 WITH_ADDRESSES = f"""
 WITH claimed AS ({CLAIM})
 SELECT c.seq, c.attempts, c.address_id, c.reason, a.sealed, a.fingerprint, a.not_before
-  FROM claimed c LEFT JOIN addresses a ON a.id = c.address_id ORDER BY c.seq
+  FROM claimed c LEFT JOIN LATERAL (SELECT x.sealed, x.fingerprint, x.not_before FROM addresses x
+                                     WHERE x.id = c.address_id LIMIT 1) a ON true
+ ORDER BY c.seq
 """
 
 
@@ -186,12 +190,18 @@ async def _record_postgresql(session: AsyncSession, results: Sequence[Recorded])
                      SET progress = v.progress, reason = v.reason, due_at = v.due_at, claimed_until = 0
                     FROM v
                    WHERE d.dispatch_id = v.dispatch_id AND d.seq = v.seq AND d.progress = {SENDING}
+                     AND d.dispatch_id BETWEEN :least_dispatch AND :last_dispatch
+                     AND d.seq BETWEEN :least_seq AND :last_seq
                      AND (d.attempts = v.number OR v.progress >= {FIRST_FINAL}))
                 INSERT INTO attempts (dispatch_id, seq, number, at, progress, reason, provider_id)
                 SELECT dispatch_id, seq, number, at, progress, reason, provider_id FROM v
                 ON CONFLICT DO NOTHING"""
         ),
         {
+            "least_dispatch": results[0].dispatch,
+            "last_dispatch": results[-1].dispatch,
+            "least_seq": min(r.seq for r in results),
+            "last_seq": max(r.seq for r in results),
             "dispatches": _array(r.dispatch for r in results),
             "seqs": _array(r.seq for r in results),
             "numbers": _array(r.attempt for r in results),

@@ -407,7 +407,8 @@ class Delivery(Table):
     reason: Mapped[str | None] = mapped_column(String(24))
 
     __table_args__ = (
-        UniqueConstraint("dispatch_id", "address_id", name="one_delivery_per_address"),
+        # The address first: of a dispatch with no statistics yet PostgreSQL would read the whole audience by it.
+        UniqueConstraint("address_id", "dispatch_id", name="one_delivery_per_address"),
         {"postgresql_with": {"fillfactor": 60}},  # room on the page for the row's next versions
     )
 

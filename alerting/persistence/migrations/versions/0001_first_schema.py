@@ -76,7 +76,7 @@ def upgrade() -> None:
         sa.Column("claimed_until", sa.Float(), nullable=False),
         sa.Column("reason", sa.String(length=24), nullable=True),
         sa.PrimaryKeyConstraint("dispatch_id", "seq"),
-        sa.UniqueConstraint("dispatch_id", "address_id", name="one_delivery_per_address"),
+        sa.UniqueConstraint("address_id", "dispatch_id", name="one_delivery_per_address"),
         postgresql_with={"fillfactor": 60},
     )
     op.create_table(
