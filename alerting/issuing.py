@@ -59,7 +59,7 @@ class Actor:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Objection:
     """One thing wrong with what somebody asked for: the field, and a sentence that says what to do."""
 
     field: str
@@ -69,9 +69,9 @@ class Finding:
 class Refused(Exception):
     """What was asked for cannot be done as it is. Nothing was stored."""
 
-    def __init__(self, *findings: Finding) -> None:
-        super().__init__("; ".join(f"{finding.field}: {finding.sentence}" for finding in findings))
-        self.findings = findings
+    def __init__(self, *objections: Objection) -> None:
+        super().__init__("; ".join(f"{finding.field}: {finding.sentence}" for finding in objections))
+        self.objections = objections
 
 
 class SamePerson(Exception):
@@ -111,7 +111,7 @@ async def draft(
 ) -> tables.Alert:
     """A new alert in state draft; with `updates`, one that takes the place of an issued alert once it is issued.
 
-    Raises Refused with every finding at once.
+    Raises Refused with every objection at once.
     """
     if updates is not None:
         await check_stands(session, updates, now)
@@ -181,12 +181,12 @@ async def cancel(
     """
     if row.cancels is not None:
         raise Refused(
-            Finding("identifier", f"{row.identifier} itself takes {row.cancels} back: say anew what holds after all")
+            Objection("identifier", f"{row.identifier} itself takes {row.cancels} back: say anew what holds after all")
         )
     if row.state is State.SUPERSEDED:
         by = await _successor(session, row)
         raise Refused(
-            Finding("identifier", f"{by} has taken the place of {row.identifier}: cancel {by}, which takes back both")
+            Objection("identifier", f"{by} has taken the place of {row.identifier}: cancel {by}, which takes back both")
         )
     was = row.state
     row.state = advance(row.identifier, was, Action.CANCEL)
@@ -280,7 +280,7 @@ async def check_stands(session: AsyncSession, original: tables.Alert, now: datet
             )
         case _:
             assert_never(original.state)
-    raise Refused(Finding("updates", sentence))
+    raise Refused(Objection("updates", sentence))
 
 
 async def _supersede(session: AsyncSession, row: tables.Alert, actor: Actor, now: datetime) -> None:
@@ -307,13 +307,13 @@ async def _successor(session: AsyncSession, original: tables.Alert) -> str:
 def compose(wording: Wording, authority: Authority, now: datetime, updates: tables.Alert | None = None) -> cap.Alert:
     """The CAP message of a wording; an Update, where it `updates` an alert of ours.
 
-    Raises Refused with every finding at once.
+    Raises Refused with every objection at once.
     """
-    findings = [*_check_words(wording, now), *_check_place(wording, authority)]
+    objections = [*_check_words(wording, now), *_check_place(wording, authority)]
     if updates is not None:
-        findings += _check_original(updates, wording, authority)
-    if findings:
-        raise Refused(*findings)
+        objections += _check_original(updates, wording, authority)
+    if objections:
+        raise Refused(*objections)
     alert = cap.Alert(
         identifier=_identifier(authority, now),
         sender=authority.sender,
@@ -388,7 +388,7 @@ def _taken_back(original: cap.Alert, authority: Authority, reason: str, now: dat
         info,
         response_type=(cap.ResponseType.ALL_CLEAR,),
         onset=None,
-        expires=max(info.expires, now + RETRACTION_LASTS),
+        expires=max(original.ends(info), now + RETRACTION_LASTS),
         web="",  # it tells of what no longer holds
         headline=f"ANNULLATO: {info.headline}"[:LONGEST_HEADLINE],
         description=f"{no_longer} {reason}".strip(),
@@ -412,7 +412,7 @@ def _references(original: cap.Alert) -> tuple[cap.Reference, ...]:
     All before it too, the oldest first (CAP 1.2, 3.2.1 takes several): a siren that missed one in between would
     otherwise hold on to the one before.
     """
-    return (*original.references, cap.Reference(original.sender, original.identifier, original.sent))
+    return (*original.references, original.reference)
 
 
 def _identifier(authority: Authority, now: datetime) -> str:
@@ -432,61 +432,63 @@ def _snapshot(wording: Wording, authority: Authority) -> dict[str, object]:
 # ── what is refused, and why ────────────────────────────────────────────────────────────────────────
 
 
-def _check_original(original: tables.Alert, wording: Wording, authority: Authority) -> list[Finding]:
-    findings = []
+def _check_original(original: tables.Alert, wording: Wording, authority: Authority) -> list[Objection]:
+    objections = []
     if original.authority != authority.code:
         sentence = f"{original.identifier} is an alert of {original.authority}: only {original.authority} can update it"
-        findings.append(Finding("updates", sentence))
+        objections.append(Objection("updates", sentence))
     if (original.status is cap.Status.ACTUAL) is wording.exercise:
         is_what, set_it = ("an exercise", "true") if wording.exercise is False else ("no exercise", "false")
-        findings.append(Finding("exercise", f"must be {set_it}: {original.identifier}, which it updates, is {is_what}"))
-    return findings
+        sentence = f"must be {set_it}: {original.identifier}, which it updates, is {is_what}"
+        objections.append(Objection("exercise", sentence))
+    return objections
 
 
-def _check_words(wording: Wording, now: datetime) -> list[Finding]:
-    findings = []
+def _check_words(wording: Wording, now: datetime) -> list[Objection]:
+    objections = []
     if not wording.headline.strip():
-        findings.append(Finding("headline", "is empty: say in one line what happens"))
+        objections.append(Objection("headline", "is empty: say in one line what happens"))
     if len(wording.headline) > LONGEST_HEADLINE:
         over = len(wording.headline) - LONGEST_HEADLINE
-        findings.append(Finding("headline", f"is {over} characters too long: {LONGEST_HEADLINE} at most"))
+        objections.append(Objection("headline", f"is {over} characters too long: {LONGEST_HEADLINE} at most"))
     if not wording.description.strip():
-        findings.append(Finding("description", "is empty: say what it means for people"))
+        objections.append(Objection("description", "is empty: say what it means for people"))
     if wording.expires <= now:
-        findings.append(Finding("expires", "is not in the future: an alert that has ended is not sent"))
+        objections.append(Objection("expires", "is not in the future: an alert that has ended is not sent"))
     if wording.onset and wording.onset >= wording.expires:
-        findings.append(Finding("onset", "is not before expires: the event would end before it begins"))
-    return [*findings, *_check_colour(wording)]
+        objections.append(Objection("onset", "is not before expires: the event would end before it begins"))
+    return [*objections, *_check_colour(wording)]
 
 
-def _check_colour(wording: Wording) -> list[Finding]:
+def _check_colour(wording: Wording) -> list[Objection]:
     if wording.kind is not Kind.ALLERTA_METEO:
         names = [name for name in ("colour", "risk") if getattr(wording, name)]
-        return [Finding(name, f"belongs to {Kind.ALLERTA_METEO}, not to {wording.kind}") for name in names]
-    findings = []
+        return [Objection(name, f"belongs to {Kind.ALLERTA_METEO}, not to {wording.kind}") for name in names]
+    objections = []
     if wording.colour is None:
-        findings.append(Finding("colour", f"is missing: one of {', '.join(c.value for c in Colour)}"))
+        objections.append(Objection("colour", f"is missing: one of {', '.join(c.value for c in Colour)}"))
     if wording.risk is None:
-        findings.append(Finding("risk", f"is missing: one of {', '.join(r.value for r in Risk)}"))
+        objections.append(Objection("risk", f"is missing: one of {', '.join(r.value for r in Risk)}"))
     if wording.colour is Colour.ROSSA and wording.risk in WITHOUT_RED:
-        findings.append(Finding("colour", f"rossa does not exist for {wording.risk.value}: arancione is the highest"))
+        sentence = f"rossa does not exist for {wording.risk.value}: arancione is the highest"
+        objections.append(Objection("colour", sentence))
     if wording.colour and needs_instruction(SEVERITY_OF[wording.colour]) and not wording.instruction.strip():
-        findings.append(
-            Finding("instruction", f"is empty: an allerta {wording.colour.value} must tell people what to do")
+        objections.append(
+            Objection("instruction", f"is empty: an allerta {wording.colour.value} must tell people what to do")
         )
-    return findings
+    return objections
 
 
-def _check_place(wording: Wording, authority: Authority) -> list[Finding]:
-    findings = []
+def _check_place(wording: Wording, authority: Authority) -> list[Objection]:
+    objections = []
     for number, code in enumerate(wording.areas):
         try:
             authority.territory.gazetteer.by_code(code)
         except UnknownArea as unknown:
-            findings.append(Finding(f"areas/{number}", str(unknown)))
+            objections.append(Objection(f"areas/{number}", str(unknown)))
     if not wording.areas and wording.drawn is None:
-        findings.append(
-            Finding(
+        objections.append(
+            Objection(
                 "areas",
                 f"names no place: give area codes, or a geofence; {authority.code} for the whole comune",
             )
@@ -494,13 +496,13 @@ def _check_place(wording: Wording, authority: Authority) -> list[Finding]:
     if wording.drawn is not None:
         outside = km2_outside(wording.drawn, authority.territory.fence)
         if outside > KM2_OUTSIDE_IGNORED or any(_lies_elsewhere(s, authority) for s in wording.drawn.shapes):
-            findings.append(
-                Finding(
+            objections.append(
+                Objection(
                     "geofence",
                     f"reaches {outside:.3f} km² outside the territory of {authority.name}: draw it inside the border",
                 )
             )
-    return findings
+    return objections
 
 
 def _lies_elsewhere(shape: Shape, authority: Authority) -> bool:
@@ -509,13 +511,13 @@ def _lies_elsewhere(shape: Shape, authority: Authority) -> bool:
 
 
 def _check_length(alert: cap.Alert, authority: Authority) -> None:
-    findings = [
-        Finding("description", f"the whole text is {over} characters too long for {channel}: shorten it")
+    objections = [
+        Objection("description", f"the whole text is {over} characters too long for {channel}: shorten it")
         for channel, over in _over(alert, authority).items()
         if over > 0
     ]
-    if findings:
-        raise Refused(*findings)
+    if objections:
+        raise Refused(*objections)
 
 
 def _over(alert: cap.Alert, authority: Authority) -> dict[Channel, int]:
@@ -527,7 +529,7 @@ def _over(alert: cap.Alert, authority: Authority) -> dict[Channel, int]:
 def _still_useful(row: tables.Alert, now: datetime) -> None:
     if row.expires_at <= now:
         raise Refused(
-            Finding("expires", f"alert {row.identifier} ended at {row.expires_at:%H:%M} UTC: draft a new one")
+            Objection("expires", f"alert {row.identifier} ended at {row.expires_at:%H:%M} UTC: draft a new one")
         )
 
 

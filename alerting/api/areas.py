@@ -9,7 +9,7 @@ from alerting.api.routes import Guarded
 from alerting.api.schemas import AreaList, AreaOut
 from alerting.api.security import Doing, may
 from alerting.domain.authority import Authority
-from alerting.issuing import Actor, Finding
+from alerting.issuing import Actor, Objection
 from geo.areas import Area, UnknownArea
 from geo.geojson import to_geojson
 
@@ -23,7 +23,7 @@ async def list_areas(
     """All areas of all authorities, or of one."""
     if authority is not None and authority not in parts.authorities:
         known = ", ".join(parts.authorities)
-        raise refusal([Finding("authority", f"{authority!r} is not known here: one of {known}")])
+        raise refusal([Objection("authority", f"{authority!r} is not known here: one of {known}")])
     wanted = [one for one in parts.authorities.values() if authority in (None, one.code)]
     return AreaList(items=[_out(area, one) for one in wanted for area in one.territory.areas])
 

@@ -14,7 +14,7 @@ from starlette.routing import Match
 
 from alerting.amqp import BrokerAway, Unroutable
 from alerting.domain.lifecycle import NotAllowed
-from alerting.issuing import Finding, Refused, SamePerson
+from alerting.issuing import Objection, Refused, SamePerson
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = "5"
@@ -105,7 +105,7 @@ def problem_of(error: Exception, path: str = "") -> Problem | None:
         case Problem():
             return error
         case Refused():
-            return refusal(error.findings)
+            return refusal(error.objections)
         case SamePerson():
             return Problem(403, str(error))
         case NotAllowed():
@@ -136,10 +136,10 @@ def unforeseen() -> Problem:
     return Problem(500, "something went wrong on our side: tell the administrators the X-Request-Id of this answer")
 
 
-def refusal(findings: Sequence[Finding], status: int = 422) -> Problem:
+def refusal(objections: Sequence[Objection], status: int = 422) -> Problem:
     """Everything that is wrong with what was asked for, at once."""
     errors = tuple(
-        Flaw(_pointer(finding.field.split("/")), f"{finding.field}: {finding.sentence}") for finding in findings
+        Flaw(_pointer(finding.field.split("/")), f"{finding.field}: {finding.sentence}") for finding in objections
     )
     return Problem(status, "; ".join(flaw.detail for flaw in errors), errors)
 

@@ -30,7 +30,7 @@ from alerting.api.security import Doing, authority_for, may, within
 from alerting.domain.authority import Authority, ChannelAccess
 from alerting.domain.delivery import Channel
 from alerting.domain.recipients import NOWHERE, AddressError, Place, Precision, mask, phone, telegram_chat
-from alerting.issuing import Actor, Finding, Refused
+from alerting.issuing import Actor, Objection, Refused
 from alerting.joining_many import Joining
 from alerting.persistence import tables
 from alerting.subscribing import SecondAddressTaken, Subscriber
@@ -138,7 +138,7 @@ async def count(
     areas = [one for one in whose.territory.areas if area is None or one.code == resolved(area, whose)]
     if not areas:
         known = ", ".join(one.code for one in whose.territory.areas)
-        raise refusal([Finding("area", f"{area!r} is no area of {whose.name}: one of {known}")])
+        raise refusal([Objection("area", f"{area!r} is no area of {whose.name}: one of {known}")])
     people = (
         tables.Recipient.authority == whose.code,
         tables.Recipient.left_at.is_(None),
@@ -214,7 +214,7 @@ def _joining(said: PersonIn, authority: Authority, accounts: Accounts) -> Joinin
     for number, channel in enumerate(channels):
         if channel in channels[:number]:
             sentence = f"{channel} is given twice: one person has one address on each channel"
-            raise Refused(Finding(f"also/{number - 1}/channel", sentence))
+            raise Refused(Objection(f"also/{number - 1}/channel", sentence))
     who = _reached_at(said, said.exercise, authority, accounts)
     also = [
         _reached_at(further, said.exercise, authority, accounts, f"also/{number}/")
@@ -229,19 +229,19 @@ def _reached_at(
     access = accounts.get((said.channel, not exercise))
     if access is None and exercise:
         sentence = f"{authority.name} has no account for exercises on {said.channel}: nobody would ever be told there"
-        raise Refused(Finding(f"{where}channel" if where else "exercise", sentence))
+        raise Refused(Objection(f"{where}channel" if where else "exercise", sentence))
     if access is None:
         has = ", ".join(str(one.channel) for one in authority.channels)
-        raise Refused(Finding(f"{where}channel", f"{authority.name} has no account on {said.channel}: it has {has}"))
+        raise Refused(Objection(f"{where}channel", f"{authority.name} has no account on {said.channel}: it has {has}"))
     try:
         address = _address(said.channel, said.address)
     except AddressError as error:
-        raise Refused(Finding(f"{where}address", str(error))) from None
+        raise Refused(Objection(f"{where}address", str(error))) from None
     return Subscriber(authority, access, address)
 
 
 def _refused(taken: SecondAddressTaken) -> Refused:
-    return Refused(Finding(f"also/{taken.number}/address", str(taken)))
+    return Refused(Objection(f"also/{taken.number}/address", str(taken)))
 
 
 def _address(channel: Channel, written: str) -> str:
@@ -257,7 +257,7 @@ def _address(channel: Channel, written: str) -> str:
 
 def _place(said: PersonIn, authority: Authority) -> Place:
     if said.point is not None and said.area is not None:
-        raise Refused(Finding("area", "is given beside a point: give one of the two"))
+        raise Refused(Objection("area", "is given beside a point: give one of the two"))
     if said.point is not None:
         return _at_point(Point(said.point.lat, said.point.lon), authority)
     if said.area is None:
@@ -265,7 +265,7 @@ def _place(said: PersonIn, authority: Authority) -> Place:
     try:
         area = authority.territory.gazetteer.by_code(resolved(said.area, authority))
     except UnknownArea as unknown:
-        raise Refused(Finding("area", str(unknown))) from None
+        raise Refused(Objection("area", str(unknown))) from None
     precision = Precision.COMUNE if area.kind is AreaKind.COMUNE else Precision.FRAZIONE
     return Place(precision, areas=(area.code,))
 
@@ -276,5 +276,5 @@ def _at_point(point: Point, authority: Authority) -> Place:
     if gazetteer.of(point):
         return Place(Precision.ADDRESS, point=point)
     if abs(point.lon) <= 90 and gazetteer.of(Point(point.lon, point.lat)):
-        raise Refused(Finding("point", "latitude and longitude are exchanged: lat is the one near 43"))
-    raise Refused(Finding("point", f"lies outside the territory of {authority.name}: correct it, or leave it out"))
+        raise Refused(Objection("point", "latitude and longitude are exchanged: lat is the one near 43"))
+    raise Refused(Objection("point", f"lies outside the territory of {authority.name}: correct it, or leave it out"))

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from alerting import audit
 from alerting.api.problems import Problem, refusal
 from alerting.domain.authority import Authority
-from alerting.issuing import Actor, Finding, Role
+from alerting.issuing import Actor, Objection, Role
 from alerting.persistence import Database, tables
 
 TOKEN_BYTES = 32
@@ -123,10 +123,10 @@ def authority_for(actor: Actor, asked: str | None, authorities: dict[str, Author
     code = asked or actor.authority
     if code is None:
         known = ", ".join(authorities)
-        raise refusal([Finding("authority", f"is missing, and your token is for all of them: one of {known}")])
+        raise refusal([Objection("authority", f"is missing, and your token is for all of them: one of {known}")])
     within(actor, code)
     if code not in authorities:
-        raise refusal([Finding("authority", f"{code!r} is not known here: one of {', '.join(authorities)}")])
+        raise refusal([Objection("authority", f"{code!r} is not known here: one of {', '.join(authorities)}")])
     return authorities[code]
 
 

@@ -1,7 +1,7 @@
 """An alert in the words of the Common Alerting Protocol 1.2 (OASIS, 2010)."""
 
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import Enum
 
 from geo.shapes import Circle, Geofence, Polygon, Shape
@@ -93,40 +93,72 @@ class NamedValue:
 
 
 @dataclass(frozen=True, slots=True)
+class Resource:
+    """A picture or a document beside the text: by its address, or as the base64 of its bytes (`deref_uri`)."""
+
+    resource_desc: str
+    mime_type: str
+    size: int | None = None
+    uri: str = ""
+    deref_uri: str = ""
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Area:
-    """A part of the place. All polygons, circles and geocodes of all areas together are the place."""
+    """A part of the place. All polygons, circles and geocodes of all areas together are the place.
+
+    `altitude` and `ceiling` are feet above mean sea level, and a ceiling only comes with an altitude.
+    """
 
     area_desc: str
     polygons: tuple[Polygon, ...] = ()
     circles: tuple[Circle, ...] = ()
     geocodes: tuple[NamedValue, ...] = ()
+    altitude: float | None = None
+    ceiling: float | None = None
+
+
+UNSAID = timedelta(hours=24)
+"""How long an info without `expires` is held to last: CAP leaves it to the recipient's own policy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What is said, in one language. Colour and risk stay data, in `parameters` (it.colore, it.rischio)."""
+    """What is said, in one language. Colour and risk stay data, in `parameters` (it.colore, it.rischio).
+
+    Ours always say when they end. Those of others may not; `Alert.ends` tells until when they are believed.
+    """
 
     category: tuple[Category, ...]
     event: str
     urgency: Urgency
     severity: Severity
     certainty: Certainty
-    expires: datetime
+    expires: datetime | None
     headline: str
     description: str
     language: str = "it-IT"
     instruction: str = ""
     response_type: tuple[ResponseType, ...] = ()
+    audience: str = ""
+    event_codes: tuple[NamedValue, ...] = ()
+    effective: datetime | None = None
     onset: datetime | None = None
     sender_name: str = ""
     web: str = ""
     contact: str = ""
     parameters: tuple[NamedValue, ...] = ()
+    resources: tuple[Resource, ...] = ()
     areas: tuple[Area, ...] = ()
 
     def parameter(self, name: str) -> str | None:
         """The value of the first parameter of this name."""
-        return next((pair.value for pair in self.parameters if pair.name == name), None)
+        return next(iter(self.parameters_called(name)), None)
+
+    def parameters_called(self, name: str) -> tuple[str, ...]:
+        """The values of all parameters of this name."""
+        return tuple(pair.value for pair in self.parameters if pair.name == name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +181,18 @@ class Alert:
     msg_type: MsgType
     infos: tuple[Info, ...]
     scope: Scope = Scope.PUBLIC
+    source: str = ""
+    restriction: str = ""
+    addresses: tuple[str, ...] = ()
+    codes: tuple[str, ...] = ()
     note: str = ""
-    references: tuple[Reference, ...] = field(default=())
+    references: tuple[Reference, ...] = ()
+    incidents: tuple[str, ...] = ()
+
+    @property
+    def reference(self) -> Reference:
+        """What a message that follows this one names it by: the one key that tells two messages apart."""
+        return Reference(self.sender, self.identifier, self.sent)
 
     @property
     def first(self) -> Info:
@@ -160,7 +202,11 @@ class Alert:
     @property
     def expires(self) -> datetime:
         """When the last of its infos ends. Nothing is sent after this."""
-        return max(info.expires for info in self.infos)
+        return max(self.ends(info) for info in self.infos)
+
+    def ends(self, info: Info) -> datetime:
+        """When one of its infos ends, said or held."""
+        return info.expires or max(self.sent, info.onset or self.sent) + UNSAID
 
     @property
     def geofence(self) -> Geofence | None:

@@ -29,7 +29,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from alerting.domain.cap import MsgType, Status
 from alerting.domain.delivery import Channel
-from alerting.domain.kinds import Kind
+from alerting.domain.intake import CameBy, IntakeState
+from alerting.domain.kinds import Colour, Kind, Risk
 from alerting.domain.lanes import Lane
 from alerting.domain.lifecycle import State
 
@@ -292,7 +293,11 @@ class Consent(Table):
 
 
 class Alert(Table):
-    """A CAP message of ours, from its draft on. `document` is the whole of it in snake_case."""
+    """A CAP message of ours, from its draft on. `document` is the whole of it in snake_case.
+
+    `cap` is what was published when it was issued, byte for byte. `intake` is the document of a source that it was
+    made from.
+    """
 
     __tablename__ = "alerts"
 
@@ -308,6 +313,8 @@ class Alert(Table):
     areas: Mapped[list[str]] = mapped_column(JSON)
     cancels: Mapped[str | None] = mapped_column(ForeignKey("alerts.identifier"))
     updates: Mapped[str | None] = mapped_column(ForeignKey("alerts.identifier"))
+    intake: Mapped[int | None] = mapped_column(ForeignKey("intake.id", name="alert_of_intake"))
+    cap: Mapped[bytes | None] = mapped_column(Blob)
     author: Mapped[str] = mapped_column(String(100))
     approver: Mapped[str | None] = mapped_column(String(100))
     drafted_at: Mapped[datetime] = mapped_column(Moment)
@@ -319,6 +326,8 @@ class Alert(Table):
     __table_args__ = (
         Index("alerts_by_time", "authority", "drafted_at"),
         Index("alerts_by_end", "state", "expires_at"),
+        Index("alerts_by_intake", "intake"),
+        Index("alerts_by_issue", "authority", "issued_at"),
     )
 
 
@@ -479,6 +488,118 @@ class WorkerSign(Table):
     waits_for: Mapped[str | None] = mapped_column(String(40))
     since: Mapped[datetime] = mapped_column(Moment)
     seen_at: Mapped[datetime] = mapped_column(Moment)
+
+
+# ── what others say ─────────────────────────────────────────────────────────────────────────────────
+
+
+class Intake(Table):
+    """A document that a source handed us, byte for byte, and what became of it.
+
+    `message_hash` is the SHA-256 of a CAP message's sender, identifier and sent, its key in the world. `became` says
+    for each authority it concerned what was done there.
+    """
+
+    __tablename__ = "intake"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    source: Mapped[str] = mapped_column(String(64))
+    came_by: Mapped[CameBy] = mapped_column(words(CameBy))
+    received_at: Mapped[datetime] = mapped_column(Moment)
+    media_type: Mapped[str] = mapped_column(String(100))
+    raw: Mapped[bytes] = mapped_column(Blob)
+    sha256: Mapped[str] = mapped_column(String(64))
+    message_hash: Mapped[str | None] = mapped_column(String(64))
+    state: Mapped[IntakeState] = mapped_column(words(IntakeState))
+    attempts: Mapped[int] = mapped_column(SmallInteger, default=0)
+    because: Mapped[str] = mapped_column(String(500), default="")
+    headline: Mapped[str] = mapped_column(String(200), default="")
+    findings: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list)
+    became: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list)
+    settled_at: Mapped[datetime | None] = mapped_column(Moment)
+    settled_by: Mapped[str | None] = mapped_column(String(100))
+
+    __table_args__ = (
+        Index("intake_by_message", "message_hash"),
+        Index("intake_by_source", "source", "id"),
+        Index("intake_by_state", "state", "id"),
+    )
+
+
+class IntakeReference(Table):
+    """A message of a source names another, which may come after it."""
+
+    __tablename__ = "intake_references"
+
+    message_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    intake: Mapped[int] = mapped_column(ForeignKey("intake.id"), primary_key=True)
+
+
+class Statement(Table):
+    """What a source holds for a whole comune: one colour of one risk for a while, until it is replaced."""
+
+    __tablename__ = "statements"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    authority: Mapped[str] = mapped_column(ForeignKey("authorities.code"))
+    source: Mapped[str] = mapped_column(String(64))
+    intake: Mapped[int] = mapped_column(ForeignKey("intake.id"))
+    risk: Mapped[Risk] = mapped_column(words(Risk))
+    colour: Mapped[Colour] = mapped_column(words(Colour))
+    starts: Mapped[datetime] = mapped_column(Moment)
+    ends: Mapped[datetime] = mapped_column(Moment)
+    instruction: Mapped[str] = mapped_column(Text, default="")
+    replaced_at: Mapped[datetime | None] = mapped_column(Moment)
+
+    __table_args__ = (Index("statements_of_authority", "authority", "ends"),)
+
+
+class Feed(Table):
+    """How it stands with a source that is asked. Times are seconds since 1970; what is `seen` is not fetched again."""
+
+    __tablename__ = "feeds"
+
+    source: Mapped[str] = mapped_column(String(64), primary_key=True)
+    next_at: Mapped[float] = mapped_column(Float, default=0.0)
+    asked_at: Mapped[float] = mapped_column(Float, default=0.0)
+    answered_at: Mapped[float | None] = mapped_column(Float)
+    changed_at: Mapped[float | None] = mapped_column(Float)
+    etag: Mapped[str] = mapped_column(String(200), default="")
+    last_modified: Mapped[str] = mapped_column(String(100), default="")
+    sha256: Mapped[str] = mapped_column(String(64), default="")
+    failures: Mapped[int] = mapped_column(Integer, default=0)
+    trouble: Mapped[str] = mapped_column(String(500), default="")
+    silent_since: Mapped[datetime | None] = mapped_column(Moment)
+    seen: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+
+
+class Page(Table):
+    """Somebody on duty is to look at something, and is called again until somebody says they have.
+
+    `about` names it (`alert calcinaia-…`, `intake 12`, `source dpc-criticita`); `authority` null is everybody's.
+    """
+
+    __tablename__ = "pages"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    authority: Mapped[str | None] = mapped_column(ForeignKey("authorities.code"))
+    about: Mapped[str] = mapped_column(String(200))
+    sentence: Mapped[str] = mapped_column(String(500))
+    at: Mapped[datetime] = mapped_column(Moment)
+    called: Mapped[int] = mapped_column(Integer, default=0)
+    called_at: Mapped[float] = mapped_column(Float, default=0.0)
+    acknowledged_at: Mapped[datetime | None] = mapped_column(Moment)
+    acknowledged_by: Mapped[str | None] = mapped_column(String(100))
+
+    __table_args__ = (
+        Index("pages_about", "about"),
+        Index(
+            "pages_open",
+            "id",
+            postgresql_where=text("acknowledged_at IS NULL"),
+            sqlite_where=text("acknowledged_at IS NULL"),
+        ),
+    )
 
 
 class InboundMessage(Table):

@@ -189,7 +189,7 @@ async def test_a_bad_alert_is_refused_by_field_with_what_to_do_and_nothing_is_st
 ) -> None:
     with pytest.raises(Refused) as refused:
         await drafted(town, wording)
-    assert field in {finding.field for finding in refused.value.findings}
+    assert field in {finding.field for finding in refused.value.objections}
     assert sentence in str(refused.value)
     async with town.read() as session:
         assert [await count(session, table) for table in STORED] == [0, 0, 0, 0]
@@ -199,7 +199,7 @@ async def test_a_bad_alert_is_refused_by_field_with_what_to_do_and_nothing_is_st
 async def test_everything_that_is_wrong_is_said_at_once(town: Database) -> None:
     with pytest.raises(Refused) as refused:
         await drafted(town, Wording(Kind.ALLERTA_METEO, "", "", NOW, areas=("fornacete",)))
-    assert {finding.field for finding in refused.value.findings} == {
+    assert {finding.field for finding in refused.value.objections} == {
         "headline",
         "description",
         "expires",
@@ -558,7 +558,7 @@ async def test_what_does_not_stand_cannot_be_updated_and_the_refusal_says_what_t
     ):
         with pytest.raises(Refused, match=sentence) as refused:
             await update_drafted(town, identifier, LATE, now)
-        assert [finding.field for finding in refused.value.findings] == ["updates"]
+        assert [finding.field for finding in refused.value.objections] == ["updates"]
 
 
 @one_database
