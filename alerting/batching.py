@@ -7,10 +7,11 @@ import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import outbox
+from alerting.domain.authority import ChannelAccess
 from alerting.domain.events import BatchReady
 from alerting.domain.lanes import PEOPLE_PER_BATCH
 from alerting.persistence import tables
@@ -19,30 +20,17 @@ TOLD_AT_ONCE = 6
 """Batches of one dispatch and account in the broker: enough for every worker to hold one and have one coming."""
 
 
-async def release(session: AsyncSession, dispatch: tables.Dispatch, account: str) -> int:
-    """Tell the broker of the next waiting batches, up to the limit. How many that were.
+async def append(
+    session: AsyncSession, dispatch: tables.Dispatch, account: tables.ChannelAccount | ChannelAccess, people: int
+) -> None:
+    """Cut people just added to the end of an audience, all on one account, into batches of which the first are told.
 
-    The caller holds the dispatch's row: two releases at once would both find the same room.
+    The caller holds the dispatch's row, or has just added it.
     """
-    of_account = (tables.Batch.dispatch_id == dispatch.id, tables.Batch.account == account)
-    told = await session.scalar(
-        select(func.count()).select_from(tables.Batch).where(*of_account, tables.Batch.state == "told")
-    )
-    room = TOLD_AT_ONCE - (told or 0)
-    if room <= 0:
-        return 0
-    waiting = select(tables.Batch).where(*of_account, tables.Batch.state == "waiting")
-    batches = (await session.scalars(waiting.order_by(tables.Batch.id).limit(room))).all()
-    await _tell(session, dispatch, batches)
-    return len(batches)
-
-
-def cut(dispatch: tables.Dispatch, account: tables.ChannelAccount, people: int) -> list[tables.Batch]:
-    """Batches of so many people just added to the end of an audience, all on one account."""
     first, end = dispatch.last_seq + 1, dispatch.last_seq + people
     size = PEOPLE_PER_BATCH[dispatch.lane]
     dispatch.last_seq = end
-    return [
+    batches = [
         tables.Batch(
             dispatch_id=dispatch.id,
             channel=account.channel,
@@ -53,12 +41,33 @@ def cut(dispatch: tables.Dispatch, account: tables.ChannelAccount, people: int) 
         )
         for start in range(first, end + 1, size)
     ]
-
-
-async def tell_first(session: AsyncSession, dispatch: tables.Dispatch, batches: list[tables.Batch]) -> None:
-    """Keep the first batches of a dispatch and account, and tell the broker of as many as it may hold."""
     session.add_all(batches)
-    await _tell(session, dispatch, batches[:TOLD_AT_ONCE])
+    if first == 1:  # nothing of it can be in the broker yet
+        await _tell(session, dispatch, batches[:TOLD_AT_ONCE])
+    else:
+        await session.flush()
+        await _release(session, dispatch, account.name)
+
+
+async def _release(session: AsyncSession, dispatch: tables.Dispatch, account: str) -> None:
+    """Tell the broker of the next waiting batches, up to the limit.
+
+    The caller holds the dispatch's row: two releases at once would both find the same room.
+    """
+    room = TOLD_AT_ONCE - await _told(session, dispatch, account)
+    if room > 0:
+        waiting = select(tables.Batch).where(*_of(dispatch, account), tables.Batch.state == "waiting")
+        await _tell(session, dispatch, (await session.scalars(waiting.order_by(tables.Batch.id).limit(room))).all())
+
+
+async def _told(session: AsyncSession, dispatch: tables.Dispatch, account: str) -> int:
+    """How many batches of a dispatch and account are in the broker or with a worker."""
+    told = select(func.count()).select_from(tables.Batch).where(*_of(dispatch, account), tables.Batch.state == "told")
+    return await session.scalar(told) or 0
+
+
+def _of(dispatch: tables.Dispatch, account: str) -> tuple[ColumnElement[bool], ...]:
+    return tables.Batch.dispatch_id == dispatch.id, tables.Batch.account == account
 
 
 async def _tell(session: AsyncSession, dispatch: tables.Dispatch, batches: Sequence[tables.Batch]) -> None:
@@ -97,7 +106,7 @@ async def finish(session: AsyncSession, batch: BatchReady) -> None:
     """Everybody in it is in a final state: mark it, and let the next one of the dispatch follow."""
     dispatch = await hold(session, batch.dispatch)
     await _put(session, batch.batch, "done")
-    await release(session, dispatch, batch.account)
+    await _release(session, dispatch, batch.account)
     if dispatch.alert is None:
         dispatch.reply_to = None  # said: the address of somebody who may not be a subscriber is not kept
 
@@ -106,12 +115,18 @@ async def rest(session: AsyncSession, batch: BatchReady, wait: timedelta) -> Non
     """What is left of it waits; meanwhile the next one may take its place. Until it is back nobody misses it."""
     dispatch = await hold(session, batch.dispatch)
     await _put(session, batch.batch, "resting", seen_until=time.time() + wait.total_seconds())
-    await release(session, dispatch, batch.account)
+    await _release(session, dispatch, batch.account)
 
 
-async def untell(session: AsyncSession, batch: int) -> None:
-    """It waits in the database again, until another batch of its dispatch ends and makes room for it."""
-    await _put(session, batch, "waiting")
+async def untell(session: AsyncSession, batch: BatchReady) -> None:
+    """It waits in the database again, until another batch of its dispatch ends and makes room for it.
+
+    Where no other is left that could end, it is told again at once.
+    """
+    dispatch = await hold(session, batch.dispatch)
+    await _put(session, batch.batch, "waiting")
+    if not await _told(session, dispatch, batch.account):
+        await _release(session, dispatch, batch.account)
 
 
 async def touch(session: AsyncSession, batches: list[int]) -> None:

@@ -112,7 +112,7 @@ class Delivery:
         line = self._line(account)
         held = Held(message, batch, account, saying.text, saying.issued_at, arrived)
         if line.is_full(batch.lane) and line.has(batch):
-            return await self._leave_waiting(message, row.id)
+            return await self._leave_waiting(message, batch)
         if line.is_full(batch.lane) and line.halted:
             held.exhausted, held.rests_at_least = True, timedelta(seconds=PROBE_EVERY)
             return self._recorder.spent(held)
@@ -121,7 +121,7 @@ class Delivery:
         line.take(held)
         return None
 
-    async def _leave_waiting(self, message: Incoming, batch: int) -> None:
+    async def _leave_waiting(self, message: Incoming, batch: BatchReady) -> None:
         """Enough of its dispatch is here: it is told again when the next of these ends."""
         async with self._database.write() as session:
             await batching.untell(session, batch)
@@ -318,7 +318,7 @@ def text_of(dispatch: tables.Dispatch, alert: tables.Alert | None, account: Acco
     """What a dispatch says on an account: an alert fills in the registered template, a reply is free text."""
     if alert is None:
         return Text(dispatch.reply_text or "", expires=dispatch.not_after)
-    rendered = rendering.render(cap_json.from_json(alert.document))
+    rendered = rendering.render(cap_json.from_json(alert.document), rendering.FORM_OF[account.channel])
     template = account.settings.get("template")
     language = account.settings.get("template_language", "it")
     variables = rendered.variables if template else ()

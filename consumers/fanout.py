@@ -121,14 +121,7 @@ class FanOut:
         looked_at, upto = (0, BIGGEST_ID) if people.is_few else await _window(session, dispatch, most)
         added = await _freeze(session, dispatch, account.name, people, upto)
         if added:
-            first = dispatch.last_seq == 0
-            batches = batching.cut(dispatch, account, added)
-            if first:
-                await batching.tell_first(session, dispatch, batches)  # nothing of it can be in the broker yet
-            else:
-                session.add_all(batches)
-                await session.flush()
-                await batching.release(session, dispatch, account.name)
+            await batching.append(session, dispatch, account, added)
             metrics.FANOUT_RECIPIENTS.labels(str(dispatch.lane)).inc(added)
         if looked_at < most:
             dispatch.fanned_accounts, dispatch.fanned_to = dispatch.fanned_accounts + 1, 0

@@ -135,9 +135,7 @@ async def _tell(session: AsyncSession, dispatch: tables.Dispatch) -> None:
         .order_by(tables.ChannelAccount.name)
     )
     for account, people in (await session.execute(added)).all():
-        session.add_all(batching.cut(dispatch, account, people))
-        await session.flush()
-        await batching.release(session, dispatch, account.name)
+        await batching.append(session, dispatch, account, people)
         metrics.HANDED_OVER.labels(str(dispatch.lane), str(account.channel)).inc(people)
     if dispatch.audience is not None:
         dispatch.audience = dispatch.last_seq

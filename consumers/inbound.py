@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from alerting import batching, metrics, subscribing
 from alerting.amqp import Incoming
 from alerting.domain import keywords
-from alerting.domain.authority import Authority, ChannelAccess
+from alerting.domain.authority import Authority
 from alerting.domain.events import CitizenWrote
 from alerting.domain.lanes import Lane
 from alerting.domain.recipients import NOWHERE, Place, Precision
@@ -173,22 +173,10 @@ async def reply(
         issued_at=now,
         not_after=not_after,
         audience=1,
-        last_seq=1,
         reply_text=words,
         reply_to=seal.seal(who.address),
     )
     session.add(dispatch)
     await session.flush()
     session.add(tables.Delivery(dispatch_id=dispatch.id, seq=1))
-    await batching.tell_first(session, dispatch, [_batch_of_one(dispatch, who.access)])
-
-
-def _batch_of_one(dispatch: tables.Dispatch, access: ChannelAccess) -> tables.Batch:
-    return tables.Batch(
-        dispatch_id=dispatch.id,
-        channel=access.channel,
-        account=access.name,
-        lane=dispatch.lane,
-        first=1,
-        last=1,
-    )
+    await batching.append(session, dispatch, who.access, 1)

@@ -156,7 +156,8 @@ class Line:
 
     def has(self, batch: BatchReady) -> bool:
         """Whether another batch of the same dispatch waits here."""
-        return any(held.dispatch == batch.dispatch for held in self._held[batch.lane])
+        here = [held.batch for held in self._held[batch.lane]]
+        return any(other.dispatch == batch.dispatch and other.batch != batch.batch for other in here)
 
     def in_hand(self) -> Iterator[Held]:
         """Every batch of which somebody is still to be told from here."""

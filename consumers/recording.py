@@ -90,16 +90,19 @@ class Recorder:
         results, given_back = self._results[:MOST_ROWS], self._given_back[:]
         errands = [errand for errand, _ in results] + given_back
         recorded = _count(errands)
-        ended = [h for h in {**dict.fromkeys(e.held for e in errands), **self._spent} if _ends(h, recorded)]
+        ended = {h for h in {*recorded, *self._spent} if _ends(h, recorded)}
+        waits: dict[Held, timedelta | None] = {}
         async with self._database.write() as session:
             await ledger.record(session, [row for _, row in results])
             await ledger.leave_alone(session, _to_be_left_alone(results))
             for dispatch, claims in _by_dispatch(given_back).items():
                 await ledger.give_back(session, dispatch, claims)
-            for held in dict.fromkeys(errand.held for errand in given_back):
-                await _end_if_over(session, held.batch)  # they may have been given back because it is
             # Each locks its dispatch: everybody in the same order.
-            waits = {h: await _settle(session, h) for h in sorted(ended, key=lambda h: h.batch.dispatch)}
+            for held in sorted({*ended, *(errand.held for errand in given_back)}, key=lambda h: h.dispatch):
+                if held in ended:
+                    waits[held] = await _settle(session, held)
+                else:
+                    await _end_if_over(session, held.batch)  # they may have been given back because it is
         del self._results[: len(results)]
         del self._given_back[: len(given_back)]
         for held, people in recorded.items():

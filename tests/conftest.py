@@ -5,7 +5,6 @@ compose answer; private servers from the installed programs; as root on Debian o
 none to be had the test fails and says what to do.
 """
 
-import asyncio
 import os
 import shutil
 import sqlite3
@@ -15,16 +14,15 @@ from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
 
-import pika
-import psycopg
 import pytest
 from hypothesis import settings
-from psycopg import sql
-from sqlalchemy.engine import URL, make_url
 
 from consumers.local import private_postgresql, private_rabbitmq
 from consumers.local.containers import compose_answers
+from consumers.local.private_postgresql import PrivatePostgreSQL
+from consumers.local.private_rabbitmq import PrivateRabbitMQ
 from consumers.local.services import NoBroker, NoDatabase, postgresql, rabbitmq
+from tests.shared_servers import a_database, forget
 
 # In CI the same examples each time: a new find belongs to whoever looks for it, not to whoever lands next.
 settings.register_profile("looking", deadline=None)
@@ -80,21 +78,34 @@ def postgresql_programs(servers: Path) -> None:
         pytest.skip("no PostgreSQL is installed here or can be, and a shared one must not be killed")
 
 
+@pytest.fixture(scope="module")
+def mortal_broker(servers: Path, rabbitmq_programs: None) -> Iterator[PrivateRabbitMQ]:
+    """A RabbitMQ that the tests of one file may kill and wipe: not the one the others use."""
+    where = servers / f"mortal-{token_hex(3)}"
+    where.mkdir()
+    node = PrivateRabbitMQ(where)
+    node.start()
+    yield node
+    node.wipe()
+
+
+@pytest.fixture(scope="module")
+def mortal_database(servers: Path, postgresql_programs: None) -> Iterator[PrivatePostgreSQL]:
+    """A PostgreSQL that the tests of one file may kill, as `mortal_broker`; what it committed is on its disk."""
+    where = servers / f"mortal-{token_hex(3)}"
+    where.mkdir()
+    cluster = PrivatePostgreSQL(where, durable=True)
+    cluster.start()
+    yield cluster
+    cluster.wipe()
+
+
 @pytest.fixture
 def amqp_prefix(amqp_url: str) -> Iterator[str]:
     """Begins the name of every exchange and queue of one test; all of them are gone after it."""
-    from alerting.topology import topology
-
     prefix = f"t{token_hex(4)}."
     yield prefix
-    ours = topology(prefix)
-    connection = pika.BlockingConnection(pika.URLParameters(amqp_url))
-    channel = connection.channel()
-    for queue in ours.queues:
-        channel.queue_delete(queue.name)
-    for exchange in ours.exchanges:
-        channel.exchange_delete(exchange.name)
-    connection.close()
+    forget(amqp_url, prefix)
 
 
 @pytest.fixture(scope="session")
@@ -109,16 +120,13 @@ def postgresql_url(request: pytest.FixtureRequest, servers: Path, docker_compose
 
 
 @pytest.fixture(scope="session")
-async def postgresql_template(postgresql_url: str) -> AsyncIterator[URL]:
-    """An empty database with every table, copied for each test."""
+async def postgresql_template(postgresql_url: str) -> AsyncIterator[str]:
+    """The name of an empty database with every table, copied for each test."""
     from alerting.persistence import migrate
 
-    server = make_url(postgresql_url)
-    template = server.set(database=f"allerta_template_{token_hex(4)}")
-    await asyncio.to_thread(_create, server, template)
-    await migrate(template.render_as_string(hide_password=False))
-    yield template
-    await asyncio.to_thread(_drop, server, template)
+    with a_database(postgresql_url) as template:
+        await migrate(template.render_as_string(hide_password=False))
+        yield template.database or ""
 
 
 @pytest.fixture(scope="session")
@@ -147,29 +155,8 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
             copy.close()
             yield f"sqlite+aiosqlite:///{file}"
         case "postgresql":
-            template: URL = request.getfixturevalue("postgresql_template")
-            server = make_url(request.getfixturevalue("postgresql_url"))
-            database = server.set(database=f"allerta_{token_hex(6)}")
-            _create(server, database, template)
-            yield database.render_as_string(hide_password=False)
-            _drop(server, database)
+            template = request.getfixturevalue("postgresql_template")
+            with a_database(request.getfixturevalue("postgresql_url"), template) as database:
+                yield database.render_as_string(hide_password=False)
         case unknown:
             raise ValueError(f"database_url is for sqlite or postgresql, not for {unknown}")
-
-
-def _create(server: URL, database: URL, template: URL | None = None) -> None:
-    statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
-        sql.Identifier(database.database or ""),
-        sql.Identifier((template.database if template else None) or "template1"),
-    )
-    with _connected(server) as connection:
-        connection.execute(statement)
-
-
-def _drop(server: URL, database: URL) -> None:
-    with _connected(server) as connection:
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(database.database or "")))
-
-
-def _connected(server: URL) -> psycopg.Connection:
-    return psycopg.connect(server.set(drivername="postgresql").render_as_string(hide_password=False), autocommit=True)

@@ -34,6 +34,7 @@ from tests.contract.fornacette import (
     tell,
     until,
 )
+from tests.contract.spoiling import spoiled
 
 EVACUATE = Text("Fornacette: <argine> & golena. Evacuare. https://allerte.example/8f3c")
 CHANNEL = "@allerte_fornacette"
@@ -335,22 +336,8 @@ def test_what_is_none_of_our_business_is_none() -> None:
     assert read_update({}) is None
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=8,
-)
-
-
 @given(st.data())
 @settings(max_examples=300, deadline=None)
 def test_no_shape_of_an_update_is_a_crash(data: st.DataObject) -> None:
-    update: Any = json.loads(json.dumps(a_message(text="STOP") | a_door("kicked")))
-    holder = update
-    while isinstance(holder, dict) and holder:
-        key = data.draw(st.sampled_from(sorted(holder)))
-        if data.draw(st.booleans()):
-            holder[key] = data.draw(JSON)
-            break
-        holder = holder[key]
+    update = spoiled(a_message(text="STOP") | a_door("kicked"), data)
     assert isinstance(read_update(update), InboundText | Blocked | Unblocked | None)

@@ -24,15 +24,12 @@ from alerting.domain.lanes import Lane
 from consumers.local.private_postgresql import PrivatePostgreSQL
 from consumers.local.private_rabbitmq import PrivateRabbitMQ
 from consumers.local.stack import Stack, procfile
-from tests.end_to_end.town import ELSEWHERE, IN_FORNACETTE, Town
+from tests.end_to_end.town import ELSEWHERE, IN_FORNACETTE, QUORUM_SETTLES, Town
 from tests.end_to_end.verdict import Collapse, Record, Said, Window, repeated, undisturbed_emergencies
 
 SEED_IN_CI = 20_110_911
 DELIVERING = ("deliver-whatsapp", "deliver-whatsapp.2", "deliver-urgent")
 MORTAL = (*DELIVERING, "fanout", "relay", "reconcile", "receipts", "inbound")
-COPIES = {"deliver-whatsapp": 2}
-QUORUM_SETTLES = 5.0
-"""Seconds: RabbitMQ 3.10 may lose a quorum queue that is killed right after its declaration."""
 
 
 def seed_of_run() -> int:

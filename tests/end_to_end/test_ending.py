@@ -8,7 +8,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -23,29 +22,9 @@ THE_MACHINE_IS_BUSY = 5.0
 """Eight interpreters that start or end at once share two cores with the other tests."""
 
 
-@pytest.fixture(scope="module")
-def broker(servers: Path, rabbitmq_programs: None) -> Iterator[PrivateRabbitMQ]:
-    where = servers / f"ending-{token_hex(3)}"
-    where.mkdir()
-    node = PrivateRabbitMQ(where)
-    node.start()
-    yield node
-    node.wipe()
-
-
-@pytest.fixture(scope="module")
-def database(servers: Path, postgresql_programs: None) -> Iterator[PrivatePostgreSQL]:
-    where = servers / f"ending-{token_hex(3)}"
-    where.mkdir()
-    cluster = PrivatePostgreSQL(where, durable=True)
-    cluster.start()
-    yield cluster
-    cluster.wipe()
-
-
 @pytest.fixture
-def stack(tmp_path: Path, broker: PrivateRabbitMQ, database: PrivatePostgreSQL) -> Iterator[Stack]:
-    stack = Stack(tmp_path, broker.url, database.url)
+def stack(tmp_path: Path, mortal_broker: PrivateRabbitMQ, mortal_database: PrivatePostgreSQL) -> Iterator[Stack]:
+    stack = Stack(tmp_path, mortal_broker.url, mortal_database.url)
     with running(stack):
         stack.prepare()
         stack.start_simulators()
@@ -103,13 +82,15 @@ def workers() -> list[str]:
     return [name for name in procfile() if name != "api"]
 
 
-def test_who_starts_before_the_database_waits_for_it_and_then_works(stack: Stack, database: PrivatePostgreSQL) -> None:
+def test_who_starts_before_the_database_waits_for_it_and_then_works(
+    stack: Stack, mortal_database: PrivatePostgreSQL
+) -> None:
     names = ["deliver-whatsapp", "fanout", "relay"]
-    database.kill()
+    mortal_database.kill()
     for name in names:
         stack._start(name, procfile()[name])
     until(lambda: all_wait_for(stack, names, "database"))
-    database.start()
+    mortal_database.start()
     until(lambda: all_work(stack, names))
     stack.start("api")
     town = Town(stack)
@@ -125,11 +106,11 @@ def test_who_starts_before_the_database_waits_for_it_and_then_works(stack: Stack
 
 @pytest.mark.parametrize("away", ["broker", "database"])
 def test_sigterm_ends_every_process_also_while_something_is_away_and_a_second_one_changes_nothing(
-    stack: Stack, broker: PrivateRabbitMQ, database: PrivatePostgreSQL, away: str
+    stack: Stack, mortal_broker: PrivateRabbitMQ, mortal_database: PrivatePostgreSQL, away: str
 ) -> None:
     stack.start(*workers())
     until(lambda: all_work(stack, workers()))
-    server: PrivateRabbitMQ | PrivatePostgreSQL = broker if away == "broker" else database
+    server: PrivateRabbitMQ | PrivatePostgreSQL = mortal_broker if away == "broker" else mortal_database
     server.kill()
     try:
         until(lambda: all_wait_for(stack, workers(), away))

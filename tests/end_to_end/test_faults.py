@@ -4,19 +4,16 @@
 for longer and takes away more.
 """
 
-import time
 from dataclasses import replace
 from pathlib import Path
-from secrets import token_hex
 
 import pytest
 
 from alerting.domain.lanes import Lane
 from consumers.local.private_rabbitmq import PrivateRabbitMQ
-from consumers.local.stack import Stack, running
-from tests.end_to_end.conftest import NO_PAIR_LIMIT
-from tests.end_to_end.faults import COPIES, SHORT, Killed, Suffering, drawn, kills_of, seed_of_run
-from tests.end_to_end.town import Town
+from consumers.local.stack import Stack
+from tests.end_to_end.faults import SHORT, Killed, Suffering, drawn, kills_of, seed_of_run
+from tests.end_to_end.town import COPIES, NO_PAIR_LIMIT, QUORUM_SETTLES, at_work
 from tests.end_to_end.verdict import IN_FLIGHT, ONE_SLICE, Collapse, Record, Said, Text, Window, broken_promises
 
 KILLS = 10
@@ -24,33 +21,17 @@ KILLS = 10
 
 @pytest.mark.slow
 def test_after_ten_kills_everybody_was_told_and_nobody_was_bothered(
-    servers: Path, rabbitmq_programs: None, tmp_path: Path
+    mortal_broker: PrivateRabbitMQ, tmp_path: Path
 ) -> None:
     seed = seed_of_run()
     print(f"seed {seed}: ALERTING_FAULTS_SEED={seed} draws the same again; logs in {tmp_path}")
-    where = servers / f"faults-{token_hex(3)}"
-    where.mkdir()
-    broker = PrivateRabbitMQ(where)
-    broker.start()
-    try:
-        stack = Stack(
-            tmp_path,
-            broker.url,
-            f"sqlite+aiosqlite:///{tmp_path}/town.sqlite",
-            copies=COPIES,
-            whatsapp=dict(NO_PAIR_LIMIT),
+    database = f"sqlite+aiosqlite:///{tmp_path}/town.sqlite"
+    stack = Stack(tmp_path, mortal_broker.url, database, copies=COPIES, whatsapp=dict(NO_PAIR_LIMIT))
+    with at_work(stack, settles=QUORUM_SETTLES) as town:
+        suffering = Suffering(
+            town, mortal_broker, None, seed, in_fornacette=80, elsewhere=170, patience=75.0, tell=print
         )
-        with running(stack):
-            stack.prepare()
-            stack.start_simulators()
-            stack.start()
-            time.sleep(4)  # RabbitMQ 3.10 may lose a quorum queue that is killed right after its declaration
-            suffering = Suffering(
-                Town(stack), broker, None, seed, in_fornacette=80, elsewhere=170, patience=75.0, tell=print
-            )
-            record = suffering.goes_through(drawn(seed, SHORT, kills=KILLS, once=["broker killed"]))
-    finally:
-        broker.wipe()
+        record = suffering.goes_through(drawn(seed, SHORT, kills=KILLS, once=["broker killed"]))
     assert record.kills >= KILLS
     assert not (broken := broken_promises(record)), f"seed {seed}, logs in {tmp_path}:\n" + "\n".join(broken)
 

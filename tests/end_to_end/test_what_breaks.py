@@ -2,73 +2,50 @@
 
 import json
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from secrets import token_hex
 
 import pytest
 
 from consumers.local.private_postgresql import PrivatePostgreSQL
 from consumers.local.private_rabbitmq import PrivateRabbitMQ
 from consumers.local.stack import Stack, fetch, running
-from tests.end_to_end.conftest import NO_PAIR_LIMIT
-from tests.end_to_end.town import IN_FORNACETTE, Town
+from tests.end_to_end.town import COPIES, IN_FORNACETTE, NO_PAIR_LIMIT, QUORUM_SETTLES, Town, at_work
 
 ONE_SLICE = 10
-"""People whom one worker may have been telling when it died (60 ms at 80 a second, and the next claim)."""
+"""People whom one worker may have been telling when it died (40 ms at 80 a second, and the next claim)."""
 
 
 @pytest.fixture(scope="module")
-def own_broker(servers: Path, rabbitmq_programs: None) -> Iterator[PrivateRabbitMQ]:
-    """A RabbitMQ that may be killed: not the one the other tests use."""
-    where = servers / f"mortal-{token_hex(3)}"
-    where.mkdir()
-    node = PrivateRabbitMQ(where)
-    node.start()
-    yield node
-    node.wipe()
-
-
-@pytest.fixture(scope="module")
-def mortal_town(own_broker: PrivateRabbitMQ, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+def mortal_town(mortal_broker: PrivateRabbitMQ, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     """Calcinaia on SQLite, with a broker of its own."""
     where = tmp_path_factory.mktemp("mortal")
-    stack = Stack(
-        where,
-        own_broker.url,
-        f"sqlite+aiosqlite:///{where}/town.sqlite",
-        copies={"deliver-whatsapp": 2},
-        whatsapp=dict(NO_PAIR_LIMIT),
-    )
-    with running(stack):
-        stack.prepare()
-        stack.start_simulators()
-        stack.start()
-        time.sleep(4)  # RabbitMQ 3.10 may lose a quorum queue that is killed right after its declaration
-        yield Town(stack)
+    database = f"sqlite+aiosqlite:///{where}/town.sqlite"
+    stack = Stack(where, mortal_broker.url, database, copies=COPIES, whatsapp=dict(NO_PAIR_LIMIT))
+    with at_work(stack, settles=QUORUM_SETTLES) as town:
+        yield town
 
 
-def test_what_was_promised_is_sent_when_the_broker_is_back(mortal_town: Town, own_broker: PrivateRabbitMQ) -> None:
+def test_what_was_promised_is_sent_when_the_broker_is_back(mortal_town: Town, mortal_broker: PrivateRabbitMQ) -> None:
     town = mortal_town
     people = town.subscribe(30, IN_FORNACETTE)
-    own_broker.kill()
+    mortal_broker.kill()
     town.until(lambda: json.loads(fetch(f"{town.stack.api}/v1/status") or b"{}").get("status") == "degraded", 20)
     alert, _ = town.issue("Acqua non potabile", ["fornacette"])
     assert town.delivery(alert)["audience"] is None
-    own_broker.start()
+    mortal_broker.start()
     town.delivered(alert)
     told = town.told("Acqua non potabile")
     assert sorted(told) == sorted(people)
 
 
-def test_the_broker_dies_in_the_middle_and_nobody_is_lost(mortal_town: Town, own_broker: PrivateRabbitMQ) -> None:
+def test_the_broker_dies_in_the_middle_and_nobody_is_lost(mortal_town: Town, mortal_broker: PrivateRabbitMQ) -> None:
     town = mortal_town
     people = set(town.subscribe(300, IN_FORNACETTE))
     alert, _ = town.issue("Rottura in via Roma", ["fornacette"])
     town.until(lambda: len(town.received("via Roma")) >= 60)
-    own_broker.kill()
-    own_broker.start()
+    mortal_broker.kill()
+    mortal_broker.start()
     outcome = town.delivered(alert)
     told = town.told("via Roma")
     assert people <= set(told)
@@ -116,30 +93,23 @@ def test_sigterm_drains(mortal_town: Town) -> None:
 
 
 def test_without_a_database_the_api_says_503_and_when_to_come_back(
-    tmp_path: Path, servers: Path, amqp_url: str, postgresql_programs: None
+    tmp_path: Path, amqp_url: str, amqp_prefix: str, mortal_database: PrivatePostgreSQL
 ) -> None:
-    where = servers / f"mortal-{token_hex(3)}"
-    where.mkdir()
-    database = PrivatePostgreSQL(where, durable=True)
-    database.start()
-    stack = Stack(tmp_path, amqp_url, database.url, prefix=f"x{token_hex(3)}.")
-    try:
-        with running(stack):
-            stack.prepare()
-            stack.start_simulators()
-            stack.start("api", "relay", "fanout", "deliver-whatsapp", "deliver-telegram")
-            town = Town(stack)
-            people = town.subscribe(5, IN_FORNACETTE)
-            first, _ = town.issue("Rottura in via Manin", ["fornacette"])
-            database.kill()
-            with pytest.raises(RuntimeError, match="503"):
-                town.draft("Non può essere promesso", ["fornacette"])
-            assert fetch(f"{stack.api}/v1/status") == b"", "503: nothing works"
-            database.start()
-            town.delivered(first)
-            town.until(lambda: set(town.told("via Manin")) == set(people))
-            second, _ = town.issue("Rottura in via Mameli", ["fornacette"])
-            town.delivered(second)
-            assert sorted(town.told("via Mameli")) == sorted(people)
-    finally:
-        database.wipe()
+    stack = Stack(tmp_path, amqp_url, mortal_database.url, prefix=amqp_prefix)
+    with running(stack):
+        stack.prepare()
+        stack.start_simulators()
+        stack.start("api", "relay", "fanout", "deliver-whatsapp", "deliver-telegram")
+        town = Town(stack)
+        people = town.subscribe(5, IN_FORNACETTE)
+        first, _ = town.issue("Rottura in via Manin", ["fornacette"])
+        mortal_database.kill()
+        with pytest.raises(RuntimeError, match="503"):
+            town.draft("Non può essere promesso", ["fornacette"])
+        assert fetch(f"{stack.api}/v1/status") == b"", "503: nothing works"
+        mortal_database.start()
+        town.delivered(first)
+        town.until(lambda: set(town.told("via Manin")) == set(people))
+        second, _ = town.issue("Rottura in via Mameli", ["fornacette"])
+        town.delivered(second)
+        assert sorted(town.told("via Mameli")) == sorted(people)

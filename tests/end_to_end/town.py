@@ -4,19 +4,34 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from consumers.local.demo import Api, most_in_a_second
-from consumers.local.stack import Stack, fetch
+from consumers.local.stack import Stack, fetch, running
 
 IN_FORNACETTE = {"lat": 43.671, "lon": 10.589}
 ELSEWHERE = {"lat": 43.694, "lon": 10.612}
 PATIENCE = 60.0
+COPIES = {"deliver-whatsapp": 2}
+NO_PAIR_LIMIT = {"pair_every": 0.001}
+"""One person gets more texts in these tests than WhatsApp lets one number send to one person."""
+QUORUM_SETTLES = 5.0
+"""Seconds: RabbitMQ 3.10 may lose a quorum queue that is killed right after its declaration."""
 
-__all__ = ["ELSEWHERE", "IN_FORNACETTE", "Town", "most_in_a_second"]
+__all__ = [
+    "COPIES",
+    "ELSEWHERE",
+    "IN_FORNACETTE",
+    "NO_PAIR_LIMIT",
+    "QUORUM_SETTLES",
+    "Town",
+    "at_work",
+    "most_in_a_second",
+]
 
 
 @dataclass
@@ -128,6 +143,17 @@ class Town:
         while not happened():
             assert time.monotonic() < give_up, f"did not happen within {patience:.0f} s"
             time.sleep(0.1)
+
+
+@contextmanager
+def at_work(stack: Stack, *, settles: float = 0.0) -> Iterator[Town]:
+    """The town of this stack with every process running; `settles` seconds later, where its broker will be killed."""
+    with running(stack):
+        stack.prepare()
+        stack.start_simulators()
+        stack.start()
+        time.sleep(settles)
+        yield Town(stack)
 
 
 def _plus(number: str) -> str:

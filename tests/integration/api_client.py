@@ -16,16 +16,17 @@ from aiohttp import ClientSession
 from sqlalchemy import select
 
 from alerting import authorities
+from alerting.actors import Role
 from alerting.api.app import create_app
 from alerting.api.security import create_actor
 from alerting.enrolling import enrol
-from alerting.issuing import Role
 from alerting.persistence import Database, tables
 from alerting.sealing import Seal
 from alerting.settings import Settings
 
 KEY = "5e" * 32
 APP_SECRETS = {code: f"segreto-di-{code}" for code in ("bientina", "calcinaia", "cascina", "fucecchio", "santa-fiora")}
+NOWHERE_TO_PUBLISH = "amqp://nobody:nothing@127.0.0.1:9/"
 VERIFY_TOKEN = "arno-in-piena"
 WEBHOOK_SECRET = "telegram_segreto_calcinaia"
 PEOPLE = {

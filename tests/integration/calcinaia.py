@@ -10,11 +10,12 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from alerting.actors import Actor, Role
 from alerting.authorities import load
+from alerting.composing import Wording
 from alerting.domain.delivery import Channel
 from alerting.domain.kinds import Colour, Kind, Risk
 from alerting.enrolling import enrol
-from alerting.issuing import Actor, Role, Wording
 from alerting.persistence import Database, tables
 from alerting.sealing import Seal
 from alerting.subscribing import Subscriber

@@ -7,30 +7,32 @@ import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import func, select, text
 
 from alerting import authorities, issuing
-from alerting.amqp import Link, Outgoing, Publisher, declares
+from alerting.actors import Actor, Role
+from alerting.amqp import Consumer, Incoming, Link, Outgoing, Publisher, declares
+from alerting.composing import Wording
 from alerting.domain.authority import Authority, ChannelAccess
 from alerting.domain.delivery import Channel, Progress
 from alerting.domain.kinds import Colour, Kind, Risk
 from alerting.domain.lanes import Lane
 from alerting.domain.recipients import Place, Precision
 from alerting.enrolling import enrol
-from alerting.issuing import Actor, Role, Wording
 from alerting.joining_many import Joining, join_many
 from alerting.outbox import relay
 from alerting.persistence import Database, ledger, tables
 from alerting.sealing import Seal
 from alerting.settings import Settings
 from alerting.subscribing import Subscriber
-from alerting.topology import deliver_queue, fanout_queue, topology
+from alerting.topology import Topology, deliver_queue, fanout_queue, topology
 from consumers import wiring
 from consumers.__main__ import BATCHES_IN_HAND
 from consumers.deliver import Delivery
@@ -47,6 +49,8 @@ COMUNE, FORNACETTE = "calcinaia", "calcinaia.fornacette"
 WHATSAPP = "whatsapp.calcinaia"
 ANNA, BRUNO = Actor("anna", Role.OPERATOR, COMUNE), Actor("bruno", Role.APPROVER, COMUNE)
 EVACUATE = "Evacuare i piani bassi verso la scuola di via Morandi."
+ONE_KIND = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+"""For what costs time and is the same on either database, or needs many who write at once."""
 
 
 async def until(true: Callable[[], Awaitable[bool]] | Callable[[], bool], *, within: float = 10.0) -> None:
@@ -66,7 +70,8 @@ class Town:
     database: Database
     seal: Seal
     authorities: dict[str, Authority]
-    numbers: Iterator[int] = field(default_factory=lambda: iter(range(1, 10_000_000)))
+    numbers: Iterator[int] = field(default_factory=lambda: iter(range(10, 10_000_000, 10)))
+    """Ends of their phones: all end in 0, and none is of the simulator's bad ones."""
 
     @property
     def authority(self) -> Authority:
@@ -260,11 +265,18 @@ async def get_one(link: Link, queue: str) -> tuple[bytes, dict[str, Any]] | None
     return found
 
 
+def connected(url: str, prefix: str) -> AbstractAsyncContextManager[Link]:
+    """A link on which the whole topology is declared."""
+    return linked(url, topology(prefix))
+
+
 @asynccontextmanager
-async def connected(url: str, prefix: str, name: str = "test") -> AsyncIterator[Link]:
-    """A link on which the topology is declared."""
-    link = Link(url, name)
-    declares(link, topology(prefix))
+async def linked(url: str, ours: Topology, *consuming: tuple[str, list[Incoming]]) -> AsyncIterator[Link]:
+    """A link on which this is declared, and what is found in each of these queues."""
+    link = Link(url, "test")
+    declares(link, ours)
+    for queue, found in consuming:
+        Consumer(link, queue, 100, found.append)
     link.start()
     try:
         await link.wait_up(60)
@@ -336,6 +348,10 @@ async def an_engine(
         for _ in range(workers):
             await running.enter_async_context(delivering(settings, served))
         yield Engine(town, prefix, url, link, Publisher(link), settings)
+
+
+Start = Callable[..., AbstractAsyncContextManager[Engine]]
+"""What the fixture `engine` is: `an_engine` for this town, given a simulator and how many `workers`."""
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

@@ -2,20 +2,18 @@
 
 import asyncio
 import contextlib
-import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from secrets import token_hex
 
 import pika
 import pytest
 
-from alerting.amqp import BrokerAway, Consumer, Incoming, Link, Outgoing, Publisher, Unroutable, declares
+from alerting.amqp import BrokerAway, Incoming, Link, Outgoing, Publisher, Unroutable
 from alerting.topology import Binding as Bound
 from alerting.topology import Exchange, Queue, Topology, topology
 from consumers.local.private_rabbitmq import PrivateRabbitMQ
-from tests.integration.engine import connected, get_one, until
+from tests.integration.engine import connected, get_one, linked, until
 
 
 def a_square(prefix: str, **arguments: object) -> Topology:
@@ -29,20 +27,6 @@ def a_square(prefix: str, **arguments: object) -> Topology:
 
 def a_call(prefix: str, number: int = 1, key: str = "bando") -> Outgoing:
     return Outgoing(f"{prefix}piazza", key, f"bando:{number}", f"Evacuare. {number}".encode(), {"lane": "flash"})
-
-
-@contextlib.asynccontextmanager
-async def linked(url: str, ours: Topology, *consuming: tuple[str, list[Incoming]]) -> AsyncIterator[Link]:
-    link = Link(url, "square")
-    declares(link, ours)
-    for queue, found in consuming:
-        Consumer(link, queue, 100, found.append)
-    link.start()
-    try:
-        await link.wait_up(60)
-        yield link
-    finally:
-        await link.stop()
 
 
 @pytest.fixture
@@ -216,55 +200,42 @@ async def test_a_stopped_link_has_left_no_socket_open(amqp_url: str, here: str, 
 # ── a broker that goes and comes back ───────────────────────────────────────────────────────────────
 
 
-@contextlib.contextmanager
-def a_folder() -> Iterator[Path]:
-    """One that the user RabbitMQ runs as may enter."""
-    with tempfile.TemporaryDirectory(prefix="allerta-amqp-") as folder:
-        Path(folder).chmod(0o711)
-        yield Path(folder)
-
-
-@pytest.mark.usefixtures("rabbitmq_programs")
 @pytest.mark.slow
-async def test_after_a_kill_of_the_broker_publishers_and_consumers_are_back_and_nothing_confirmed_is_lost() -> None:
-    with a_folder() as folder:
-        broker = PrivateRabbitMQ(folder)
-        await asyncio.to_thread(broker.start)
-        try:
-            found: list[Incoming] = []
-            ours = a_square("k.")
-            async with linked(broker.url, ours, ("k.banco", found)) as link:
-                publisher = Publisher(link)
-                await publisher.publish(a_call("k.", 0))
-                await until(lambda: len(found) == 1)
-                await asyncio.sleep(4)  # 3.10.8 forgets quorum queues younger than that
+async def test_after_a_kill_of_the_broker_publishers_and_consumers_are_back_and_nothing_confirmed_is_lost(
+    mortal_broker: PrivateRabbitMQ,
+) -> None:
+    found: list[Incoming] = []
+    ours = a_square("k.")
+    async with linked(mortal_broker.url, ours, ("k.banco", found)) as link:
+        publisher = Publisher(link)
+        await publisher.publish(a_call("k.", 0))
+        await until(lambda: len(found) == 1)
+        await asyncio.sleep(4)  # 3.10.8 forgets quorum queues younger than that
 
-                confirmed: set[bytes] = {found[0].body}
-                stop = asyncio.Event()
+        confirmed: set[bytes] = {found[0].body}
+        stop = asyncio.Event()
 
-                async def publishing() -> None:
-                    number = 0
-                    while not stop.is_set():
-                        number += 1
-                        call = a_call("k.", number)
-                        with contextlib.suppress(BrokerAway, Unroutable):
-                            await publisher.publish(call)
-                            confirmed.add(call.body)
-                        await asyncio.sleep(0.02)
+        async def publishing() -> None:
+            number = 0
+            while not stop.is_set():
+                number += 1
+                call = a_call("k.", number)
+                with contextlib.suppress(BrokerAway, Unroutable):
+                    await publisher.publish(call)
+                    confirmed.add(call.body)
+                await asyncio.sleep(0.02)
 
-                task = asyncio.create_task(publishing())
-                await asyncio.sleep(0.5)
-                await asyncio.to_thread(broker.kill)
-                await until(lambda: not link.is_up)
-                before = len(confirmed)
-                await asyncio.to_thread(broker.start)
-                await link.wait_up(60)
-                await until(lambda: len(confirmed) > before + 20, within=30)
-                stop.set()
-                await task
-                await until(lambda: confirmed <= {message.body for message in found}, within=20)
-        finally:
-            await asyncio.to_thread(broker.stop)
+        task = asyncio.create_task(publishing())
+        await asyncio.sleep(0.5)
+        await asyncio.to_thread(mortal_broker.kill)
+        await until(lambda: not link.is_up)
+        before = len(confirmed)
+        await asyncio.to_thread(mortal_broker.start)
+        await link.wait_up(60)
+        await until(lambda: len(confirmed) > before + 20, within=30)
+        stop.set()
+        await task
+        await until(lambda: confirmed <= {message.body for message in found}, within=20)
 
 
 async def test_the_whole_topology_is_declared_and_a_second_time_changes_nothing(

@@ -13,10 +13,9 @@ from sqlalchemy import text
 
 from alerting import audit
 from alerting.persistence import tables
-from tests.integration.api_client import Town, evacuate, running, serving, settings_for
+from tests.integration.api_client import NOWHERE_TO_PUBLISH, Town, evacuate, running, serving, settings_for
 
 FORNACETTE = [[10.590, 43.670], [10.600, 43.670], [10.600, 43.676], [10.590, 43.676], [10.590, 43.670]]
-NOWHERE_TO_PUBLISH = "amqp://nobody:nothing@127.0.0.1:9/"
 """No broker at all: what these tests ask for must not need one."""
 
 
@@ -48,7 +47,7 @@ async def test_an_alert_goes_from_draft_to_the_outbox_by_two_people(town: Town) 
     assert issued.status == 202 and issued.body["state"] == "issued"
 
     outbox = await town.rows(tables.OutboxMessage)
-    assert [message.routing_key for message in outbox] == ["emergency.met.calcinaia"]
+    assert [message.routing_key for message in outbox] == ["emergency.met.calcinaia", "cap.emergency.met.calcinaia"]
 
     read = await town.ask("GET", f"/v1/alerts/{alert}", "carla")
     assert read.body["document"]["infos"][0]["severity"] == "Severe"
@@ -93,7 +92,7 @@ async def test_of_two_approvals_or_issues_at_once_one_succeeds(town: Town) -> No
         )
         assert sorted(answer.status for answer in answers) == [done, *[409] * 5]
     assert len(await town.rows(tables.Dispatch)) == 1
-    assert len(await town.rows(tables.OutboxMessage)) == 1
+    assert len(await town.rows(tables.OutboxMessage)) == 2  # the event and the document
     async with town.database.read() as session:
         assert await audit.first_break(session) is None
 

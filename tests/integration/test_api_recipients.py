@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
+from alerting.actors import Role
 from alerting.api.security import NameTaken, NoSuchAuthority, create_actor
 from alerting.domain.delivery import Channel
-from alerting.issuing import Role
 from alerting.persistence import tables
-from tests.integration.api_client import Town, evacuate, serving
+from tests.integration.api_client import NOWHERE_TO_PUBLISH, Town, evacuate, serving
 
 MARIA = {"channel": "whatsapp", "address": "333 123 45 67", "area": "fornacette"}
 
 
 @pytest.fixture
 async def town(database_url: str, tmp_path: Path) -> AsyncIterator[Town]:
-    async with serving(database_url, "amqp://nobody:nothing@127.0.0.1:9/", "t.", tmp_path) as town:
+    async with serving(database_url, NOWHERE_TO_PUBLISH, "t.", tmp_path) as town:
         yield town
 
 

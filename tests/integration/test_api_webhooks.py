@@ -17,7 +17,7 @@ from alerting.domain.delivery import Progress, Reason
 from alerting.domain.events import ReceiptCame
 from alerting.persistence import tables
 from alerting.topology import RECEIPTS_QUEUE, topology
-from tests.integration.api_client import VERIFY_TOKEN, WEBHOOK_SECRET, Town, serving, signed
+from tests.integration.api_client import NOWHERE_TO_PUBLISH, VERIFY_TOKEN, WEBHOOK_SECRET, Town, serving, signed
 
 CALCINAIA = "105000400000001"
 BIENTINA = "105000100000001"
@@ -33,7 +33,7 @@ def strangers_begin_anew() -> None:
 @pytest.fixture
 async def town(database_url: str, tmp_path: Path) -> AsyncIterator[Town]:
     """Without a broker: texts need none."""
-    async with serving(database_url, "amqp://nobody:nothing@127.0.0.1:9/", "t.", tmp_path) as town:
+    async with serving(database_url, NOWHERE_TO_PUBLISH, "t.", tmp_path) as town:
         yield town
 
 

@@ -25,9 +25,8 @@ from consumers.inbound import Inbound
 from consumers.receipts import Receipts
 from consumers.simulators.serving import Served
 from consumers.worker import Worker
-from tests.integration.engine import Engine, Town, a_town, an_engine, meta, told, until, working
+from tests.integration.engine import ONE_KIND, Engine, Town, an_engine, meta, told, until, working
 
-ONE_KIND = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 NOW = datetime.now(UTC)
 SOON = NOW + timedelta(hours=2)
 
@@ -49,12 +48,6 @@ NOT_OURS: dict[str, bytes] = {
     "deeper than anybody reads": b"[" * 100_000,
     "five megabytes": b'"' + b"x" * 5_000_000 + b'"',
 }
-
-
-@pytest.fixture
-async def town(database_url: str) -> AsyncIterator[Town]:
-    async with a_town(database_url) as town:
-        yield town
 
 
 @asynccontextmanager

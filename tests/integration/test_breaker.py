@@ -2,11 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from itertools import count
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -19,28 +17,19 @@ from alerting.persistence import Database, tables
 from consumers import deliver, pacing
 from consumers.line import Line
 from consumers.pacing import Denied, Lease, Pacer
-from consumers.simulators.serving import Served
-from tests.integration.engine import TOKEN, WHATSAPP, Engine, Town, a_town, an_engine, meta, texts, told, until
+from tests.integration.engine import (
+    ONE_KIND,
+    TOKEN,
+    WHATSAPP,
+    Start,
+    Town,
+    meta,
+    texts,
+    told,
+    until,
+)
 
-ONE_KIND = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 PERIOD = 0.5  # seconds between probes, where a test must see several of them
-
-
-@pytest.fixture
-async def town(database_url: str) -> AsyncIterator[Town]:
-    async with a_town(database_url) as town:
-        yield town
-
-
-Start = Callable[..., AbstractAsyncContextManager[Engine]]
-
-
-@pytest.fixture
-def engine(town: Town, amqp_url: str, amqp_prefix: str, tmp_path: Path) -> Start:
-    def start(served: Served, *, workers: int = 1) -> AbstractAsyncContextManager[Engine]:
-        return an_engine(town, amqp_url, amqp_prefix, served, tmp_path, workers=workers)
-
-    return start
 
 
 @pytest.fixture

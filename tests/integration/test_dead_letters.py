@@ -20,12 +20,12 @@ from typer.testing import CliRunner
 
 from alerting import audit, dead_letters, logs, wire
 from alerting.__main__ import app as commands
+from alerting.actors import Role
 from alerting.amqp import Incoming
 from alerting.dead_letters import AlreadyEnded, NoSuchLetter, NotReplayable
 from alerting.domain.delivery import Channel, Progress
 from alerting.domain.events import AlertIssued, BatchReady, CitizenWrote, Event, ReceiptCame
 from alerting.domain.lanes import Lane
-from alerting.issuing import Role
 from alerting.outbox import addressed
 from alerting.persistence import Database, tables
 from alerting.settings import Settings
@@ -34,9 +34,8 @@ from consumers import deadletters
 from consumers.deadletters import MOST_BYTES, Keeper, bury, event_in, lane_of, last_death
 from consumers.worker import Worker
 from tests.integration.api_client import PEOPLE, serving
-from tests.integration.engine import KEY, connected, until, working
+from tests.integration.engine import KEY, ONE_KIND, connected, until, working
 
-ONE_KIND = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 NOW = datetime(2026, 11, 21, 12, 30, tzinfo=UTC)
 SOON = NOW + timedelta(hours=2)
 OURS: tuple[tuple[Event, Lane], ...] = (
@@ -45,13 +44,6 @@ OURS: tuple[tuple[Event, Lane], ...] = (
     (ReceiptCame(7, 12, Progress.DELIVERED, None, NOW), Lane.REPLY),
     (CitizenWrote(5, Channel.TELEGRAM), Lane.REPLY),
 )
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url)
-    yield database
-    await database.close()
 
 
 @dataclass
@@ -83,6 +75,17 @@ async def letters(database: Database) -> list[tables.DeadLetter]:
         return list((await session.scalars(select(tables.DeadLetter).order_by(tables.DeadLetter.id))).all())
 
 
+async def the_only_letter(database: Database) -> tables.DeadLetter:
+    """The one that is kept, once it is; another beside it is an error."""
+
+    async def kept() -> bool:
+        return len(await letters(database)) == 1
+
+    await until(kept)
+    [row] = await letters(database)
+    return row
+
+
 async def outbox(database: Database) -> list[tables.OutboxMessage]:
     async with database.read() as session:
         return list((await session.scalars(select(tables.OutboxMessage).order_by(tables.OutboxMessage.id))).all())
@@ -94,6 +97,16 @@ async def buried(database: Database, event: Event, lane: Lane, why: str = "orpha
     given = Given(said.body, "q", said.exchange, said.routing_key, said.message_id, said.headers)
     await bury(database, given.incoming, why, "dispatch 7 is not in the database")
     return (await letters(database))[-1].id
+
+
+async def replay(database: Database, number: int, who: str = "admin") -> None:
+    async with database.write() as session:
+        await dead_letters.replay(session, number, who=who, now=NOW)
+
+
+async def dismiss(database: Database, number: int, who: str = "admin") -> None:
+    async with database.write() as session:
+        await dead_letters.dismiss(session, number, who=who, now=NOW)
 
 
 # ── giving up ───────────────────────────────────────────────────────────────────────────────────────
@@ -153,8 +166,7 @@ async def test_who_died_between_writing_and_acknowledging_leaves_one_letter_not_
 
 async def test_what_was_ended_and_dies_again_is_a_new_letter(database: Database) -> None:
     number = await buried(database, *OURS[1])
-    async with database.write() as session:
-        await dead_letters.dismiss(session, number, who="admin", now=NOW)
+    await dismiss(database, number)
     said = addressed(*OURS[1])
     given = Given(said.body, "q", said.exchange, said.routing_key, said.message_id, said.headers, redelivered=True)
     await bury(database, given.incoming, "orphan", "gone")
@@ -279,12 +291,7 @@ async def test_what_a_worker_could_not_foresee_is_kept_with_where_it_was(
     said = addressed(*OURS[0])
     async with working(worker), keeping(database, amqp_url, amqp_prefix), connected(amqp_url, amqp_prefix):
         say(amqp_url, amqp_prefix + said.exchange, said.routing_key, said.body, said.message_id, lane="flash")
-
-        async def kept() -> bool:
-            return len(await letters(database)) == 1
-
-        await until(kept)
-    [row] = await letters(database)
+        row = await the_only_letter(database)
     assert (row.lane, row.why) == (Lane.FLASH, "unforeseen")
     assert (row.queue, row.exchange) == (amqp_prefix + fanout_queue(Lane.FLASH), amqp_prefix + ALERTS)
     assert (row.routing_key, row.message_id, row.body) == (said.routing_key, said.message_id, said.body)
@@ -299,12 +306,7 @@ async def test_what_kills_every_worker_is_kept_when_rabbitmq_has_had_enough(
     async with connected(amqp_url, amqp_prefix), keeping(database, amqp_url, amqp_prefix):
         say(amqp_url, amqp_prefix + DELIVERIES, key, wire.encode(OURS[1][0]), "batch:3", lane="emergency")
         await asyncio.to_thread(_give_back_until_it_is_gone, amqp_url, queue)
-
-        async def kept() -> bool:
-            return len(await letters(database)) == 1
-
-        await until(kept)
-    [row] = await letters(database)
+        row = await the_only_letter(database)
     assert (row.lane, row.why, row.queue) == (Lane.EMERGENCY, "delivery_limit", queue)
     assert "20 times" in row.sentence
 
@@ -338,16 +340,10 @@ async def test_what_somebody_put_among_the_dead_is_kept_and_never_said_again(
 ) -> None:
     async with connected(amqp_url, amqp_prefix), keeping(database, amqp_url, amqp_prefix):
         say(amqp_url, amqp_prefix + DEAD, "emergency", b"buongiorno", "probe")
-
-        async def kept() -> bool:
-            return len(await letters(database)) == 1
-
-        await until(kept)
-    [row] = await letters(database)
+        row = await the_only_letter(database)
     assert (row.lane, row.why, row.queue) == (Lane.EMERGENCY, "foreign", "")
     with pytest.raises(NotReplayable, match="not a message this version reads"):
-        async with database.write() as session:
-            await dead_letters.replay(session, row.id, who="admin", now=NOW)
+        await replay(database, row.id)
     assert await outbox(database) == []
 
 
@@ -359,8 +355,7 @@ async def test_a_letter_is_said_again_where_it_was_and_in_its_lane(
     database: Database, event: Event, lane: Lane
 ) -> None:
     number = await buried(database, event, lane)
-    async with database.write() as session:
-        await dead_letters.replay(session, number, who="admin", now=NOW)
+    await replay(database, number)
     [row], [letter], said = await outbox(database), await letters(database), addressed(event, lane)
     assert (row.lane, row.exchange, row.routing_key, row.body) == (lane, said.exchange, said.routing_key, said.body)
     assert row.message_id == f"{said.message_id}:replayed.{number}"
@@ -375,8 +370,7 @@ async def test_a_letter_in_the_wrong_queue_is_said_where_it_belongs(database: Da
     given = Given(wire.encode(CitizenWrote(5, Channel.TELEGRAM)), headers={"lane": "reply"})
     await event_in(database, given.incoming, BatchReady)
     [letter] = await letters(database)
-    async with database.write() as session:
-        await dead_letters.replay(session, letter.id, who="admin", now=NOW)
+    await replay(database, letter.id)
     [row] = await outbox(database)
     assert (row.exchange, row.routing_key, row.lane) == ("inbound", "telegram", Lane.REPLY)
 
@@ -385,32 +379,25 @@ async def test_what_a_newer_version_added_is_said_again_too(database: Database) 
     newer = json.dumps(json.loads(wire.encode(OURS[1][0])) | {"v": 2, "loudness": 11}).encode()
     await bury(database, Given(newer, headers={"lane": "emergency"}).incoming, "orphan", "gone")
     [letter] = await letters(database)
-    async with database.write() as session:
-        await dead_letters.replay(session, letter.id, who="admin", now=NOW)
+    await replay(database, letter.id)
     assert [row.body for row in await outbox(database)] == [newer]
 
 
 async def test_a_letter_is_ended_once(database: Database) -> None:
     first, second = await buried(database, *OURS[0]), await buried(database, *OURS[1])
-    async with database.write() as session:
-        await dead_letters.replay(session, first, who="admin", now=NOW)
-        await dead_letters.dismiss(session, second, who="admin", now=NOW)
+    await replay(database, first)
+    await dismiss(database, second)
     for number, how in ((first, "replayed by admin at 2026-11-21 12:30:00"), (second, "dismissed by admin")):
-        for end in (dead_letters.replay, dead_letters.dismiss):
+        for end in (replay, dismiss):
             with pytest.raises(AlreadyEnded, match=how):
-                async with database.write() as session:
-                    await end(session, number, who="anna", now=NOW)
+                await end(database, number, "anna")
     assert len(await outbox(database)) == 1
 
 
 async def test_two_who_replay_the_same_letter_at_once_say_it_once(database: Database) -> None:
     number = await buried(database, *OURS[0])
-
-    async def press(who: str) -> None:
-        async with database.write() as session:
-            await dead_letters.replay(session, number, who=who, now=NOW)
-
-    answers = await asyncio.gather(press("anna"), press("bruno"), return_exceptions=True)
+    pressing = (replay(database, number, who) for who in ("anna", "bruno"))
+    answers = await asyncio.gather(*pressing, return_exceptions=True)
     assert [type(answer) for answer in answers if answer is not None] == [AlreadyEnded]
     assert len(await outbox(database)) == 1
 
@@ -421,15 +408,13 @@ async def test_what_names_an_authority_that_cannot_be_is_refused_and_not_an_erro
         await bury(database, Given(wire.encode(event), headers={"lane": "flash"}).incoming, "orphan", "gone")
     for letter in await letters(database):
         with pytest.raises(NotReplayable, match="cannot be ours"):
-            async with database.write() as session:
-                await dead_letters.replay(session, letter.id, who="admin", now=NOW)
+            await replay(database, letter.id)
 
 
 @pytest.mark.parametrize("number", [0, -1, 4711, 2**63])
 async def test_a_letter_that_is_not_there_is_said_to_be_none(database: Database, number: int) -> None:
     with pytest.raises(NoSuchLetter, match=str(number)):
-        async with database.write() as session:
-            await dead_letters.dismiss(session, number, who="admin", now=NOW)
+        await dismiss(database, number)
 
 
 async def test_all_of_one_kind_are_said_again_the_oldest_first_and_never_more_than_so_many(database: Database) -> None:
@@ -457,8 +442,7 @@ async def test_all_of_one_kind_are_said_again_the_oldest_first_and_never_more_th
 
 async def test_letters_are_listed_newest_first_page_by_page(database: Database) -> None:
     numbers = [await buried(database, *one, why=why) for one in OURS for why in ("orphan", "unforeseen")]
-    async with database.write() as session:
-        await dead_letters.dismiss(session, numbers[-1], who="admin", now=NOW)
+    await dismiss(database, numbers[-1])
 
     async def found(**which: Any) -> list[int]:
         async with database.read() as session:

@@ -3,10 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -19,27 +16,7 @@ from alerting.persistence import tables
 from alerting.subscribing import Subscriber
 from alerting.topology import DELIVERIES, delivery_key
 from consumers import deliver
-from consumers.simulators.serving import Served
-from tests.integration.engine import Engine, Town, a_town, an_engine, meta, texts, told, until
-
-ONE_KIND = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-
-
-@pytest.fixture
-async def town(database_url: str) -> AsyncIterator[Town]:
-    async with a_town(database_url) as town:
-        yield town
-
-
-Start = Callable[..., AbstractAsyncContextManager[Engine]]
-
-
-@pytest.fixture
-def engine(town: Town, amqp_url: str, amqp_prefix: str, tmp_path: Path) -> Start:
-    def start(served: Served, *, workers: int = 1) -> AbstractAsyncContextManager[Engine]:
-        return an_engine(town, amqp_url, amqp_prefix, served, tmp_path, workers=workers)
-
-    return start
+from tests.integration.engine import ONE_KIND, Start, Town, meta, texts, told, until
 
 
 async def over(town: Town, dispatch: int, within: float = 20.0) -> dict[Progress, int]:

@@ -3,8 +3,6 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,24 +10,24 @@ from pathlib import Path
 import pytest
 
 from alerting import issuing
+from alerting.actors import Actor, Role
+from alerting.composing import Wording
 from alerting.domain.authority import Authority, ChannelAccess
 from alerting.domain.delivery import Channel, Progress
 from alerting.domain.kinds import Colour, Kind, Risk
 from alerting.domain.recipients import Place, Precision
 from alerting.enrolling import enrol
-from alerting.issuing import Actor, Role, Wording
 from alerting.joining_many import Joining, join_many
 from alerting.persistence import tables
 from alerting.subscribing import Subscriber
 from consumers.pacing import Pacer
 from consumers.simulators.serving import Served
 from tests.integration.engine import (
+    ONE_KIND,
     TOKEN,
     WHATSAPP,
-    Engine,
+    Start,
     Town,
-    a_town,
-    an_engine,
     delivering,
     meta,
     settings_of,
@@ -38,27 +36,8 @@ from tests.integration.engine import (
     until,
 )
 
-ONE_KIND = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 OTHER = "fucecchio"
 OTHERS = f"whatsapp.{OTHER}"
-
-
-@pytest.fixture
-async def town(database_url: str) -> AsyncIterator[Town]:
-    async with a_town(database_url) as town:
-        town.numbers = iter(range(10, 9_999_990, 10))  # no phone of the simulator's bad ones
-        yield town
-
-
-Start = Callable[..., AbstractAsyncContextManager[Engine]]
-
-
-@pytest.fixture
-def engine(town: Town, amqp_url: str, amqp_prefix: str, tmp_path: Path) -> Start:
-    def start(served: Served, *, workers: int = 1) -> AbstractAsyncContextManager[Engine]:
-        return an_engine(town, amqp_url, amqp_prefix, served, tmp_path, workers=workers)
-
-    return start
 
 
 def access_of(authority: Authority) -> ChannelAccess:

@@ -18,12 +18,6 @@ from tests.integration.engine import COMUNE, Town, a_town, soon
 
 
 @pytest.fixture
-async def town(database_url: str) -> AsyncIterator[Town]:
-    async with a_town(database_url) as town:
-        yield town
-
-
-@pytest.fixture
 async def both_channels(database_url: str) -> AsyncIterator[Town]:
     async with a_town(database_url, telegram=True) as town:
         yield town

@@ -24,6 +24,7 @@ from consumers.receipts import _move
 from consumers.reconcile import Reconciler
 from consumers.simulators.serving import Served
 from tests.integration.engine import (
+    ONE_KIND,
     WHATSAPP,
     Engine,
     Town,
@@ -37,7 +38,6 @@ from tests.integration.engine import (
     until,
 )
 
-ONE_KIND = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 TELEGRAM = "telegram.calcinaia"
 STILL = "190, the access token has expired or was revoked; issue a new one"
 

@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from alerting import audit, cap_json, issuing, wire
+from alerting import audit, cap_json, composing, issuing, wire
+from alerting.composing import Refused, Wording
 from alerting.domain import cap
 from alerting.domain.cap import MsgType, Status
 from alerting.domain.delivery import Channel
@@ -18,10 +19,11 @@ from alerting.domain.kinds import Colour, Kind, Risk
 from alerting.domain.lanes import Lane
 from alerting.domain.lifecycle import NotAllowed, State
 from alerting.domain.rendering import fits, render
-from alerting.issuing import Refused, SamePerson, Wording
+from alerting.issuing import SamePerson
 from alerting.persistence import Database, tables
 from alerting.subscribing import join
 from alerting.targeting import select_recipients
+from alerting.topology import OFFERED
 from geo.shapes import Circle, Geofence, Point, Polygon
 from tests.integration.calcinaia import (
     ANNA,
@@ -42,6 +44,11 @@ from tests.unit.geo_drawings import rectangle
 
 PISA = Point(43.7160, 10.4019)
 FORNACETTE = Point(43.6720, 10.5900)
+NEWEST_EVENT = (
+    select(tables.OutboxMessage)
+    .where(~tables.OutboxMessage.routing_key.startswith(OFFERED))
+    .order_by(tables.OutboxMessage.id.desc())
+)
 STORED = (tables.Alert, tables.Dispatch, tables.OutboxMessage, tables.AuditEntry)
 
 
@@ -93,7 +100,9 @@ async def test_an_alert_is_drafted_by_one_approved_by_another_and_issued_with_al
     async with town.read() as session:
         row = await session.get_one(tables.Alert, identifier)
         dispatch = (await session.scalars(select(tables.Dispatch))).one()
-        message = (await session.scalars(select(tables.OutboxMessage))).one()
+        message, document = (
+            await session.scalars(select(tables.OutboxMessage).order_by(tables.OutboxMessage.id))
+        ).all()
         said = await actions(session)
         assert await audit.first_break(session) is None
     assert (row.state, row.author, row.approver, row.lane) == (State.ISSUED, "anna", "bruno", Lane.EMERGENCY)
@@ -111,6 +120,11 @@ async def test_an_alert_is_drafted_by_one_approved_by_another_and_issued_with_al
     event = wire.decode(message.body)
     assert isinstance(event, AlertIssued)
     assert (event.alert, event.dispatch, event.expires) == (identifier, dispatch.id, PIENA.expires)
+    assert (document.exchange, document.routing_key, document.body) == (
+        "alerts",
+        "cap.emergency.met.calcinaia",
+        row.cap,
+    )
     assert said == [("anna", "draft"), ("bruno", "approve"), ("anna", "issue")]
 
 
@@ -365,7 +379,7 @@ async def test_what_was_issued_is_withdrawn_and_taken_back_at_once_in_the_fastes
     async with town.read() as session:
         original = await session.get_one(tables.Alert, identifier)
         first, second = (await session.scalars(select(tables.Dispatch).order_by(tables.Dispatch.id))).all()
-        message = (await session.scalars(select(tables.OutboxMessage).order_by(tables.OutboxMessage.id.desc()))).first()
+        message = (await session.scalars(NEWEST_EVENT)).first()
         said = await actions(session)
     assert (original.state, original.ended_at) == (State.CANCELLED, NOW + timedelta(minutes=7))
     assert first.withdrawn_at == NOW + timedelta(minutes=7)
@@ -473,7 +487,7 @@ async def test_an_update_takes_the_place_of_the_original_when_it_is_issued_and_n
     async with town.read() as session:
         before, after = await session.get_one(tables.Alert, original), await session.get_one(tables.Alert, identifier)
         first, second = (await session.scalars(select(tables.Dispatch).order_by(tables.Dispatch.id))).all()
-        message = (await session.scalars(select(tables.OutboxMessage).order_by(tables.OutboxMessage.id.desc()))).first()
+        message = (await session.scalars(NEWEST_EVENT)).first()
         entries = (await session.scalars(select(tables.AuditEntry).order_by(tables.AuditEntry.number))).all()
         assert await audit.first_break(session) is None
     assert (before.state, before.ended_at, first.withdrawn_at) == (State.SUPERSEDED, AN_HOUR_LATER, AN_HOUR_LATER)
@@ -593,12 +607,12 @@ async def test_an_update_keeps_to_its_comune_and_to_its_side_of_the_wall(town: D
     async with town.read() as session:
         row, drill = [await session.get_one(tables.Alert, one) for one in (original, exercise)]
         with pytest.raises(Refused, match="is an alert of calcinaia: only calcinaia can update it"):
-            issuing.compose(replace(WORSE, areas=("cascina",)), cascina, AN_HOUR_LATER, row)
+            composing.compose(replace(WORSE, areas=("cascina",)), cascina, AN_HOUR_LATER, row)
         with pytest.raises(Refused, match=f"exercise: must be false: {original}, which it updates, is no exercise"):
-            issuing.compose(replace(WORSE, exercise=True), CALCINAIA, AN_HOUR_LATER, row)
+            composing.compose(replace(WORSE, exercise=True), CALCINAIA, AN_HOUR_LATER, row)
         with pytest.raises(Refused, match="exercise: must be true"):
-            issuing.compose(WORSE, CALCINAIA, AN_HOUR_LATER, drill)
-        assert issuing.compose(replace(WORSE, exercise=True), CALCINAIA, AN_HOUR_LATER, drill).references
+            composing.compose(WORSE, CALCINAIA, AN_HOUR_LATER, drill)
+        assert composing.compose(replace(WORSE, exercise=True), CALCINAIA, AN_HOUR_LATER, drill).references
 
 
 @one_database

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
@@ -13,15 +12,9 @@ from alerting.domain.events import ReceiptCame
 from alerting.persistence import ledger, tables
 from alerting.subscribing import Subscriber
 from consumers.receipts import _move
-from tests.integration.engine import Town, a_town
+from tests.integration.engine import Town
 
 LATER = 60.0
-
-
-@pytest.fixture
-async def town(database_url: str) -> AsyncIterator[Town]:
-    async with a_town(database_url) as town:
-        yield town
 
 
 async def claim(

@@ -20,15 +20,9 @@ from alerting.domain.lanes import Lane
 from alerting.outbox import Relay, addressed, depth
 from alerting.persistence import Database, tables
 from alerting.topology import fanout_queue
-from tests.integration.engine import Town, a_town, connected, get_one, until
+from tests.integration.engine import Town, connected, get_one, until
 
 NOW = datetime.now(UTC)
-
-
-@pytest.fixture
-async def town(database_url: str) -> AsyncIterator[Town]:
-    async with a_town(database_url) as town:
-        yield town
 
 
 def issued(dispatch: int, lane: Lane = Lane.EMERGENCY) -> AlertIssued:

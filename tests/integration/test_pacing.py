@@ -3,7 +3,6 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -11,15 +10,9 @@ from sqlalchemy import text
 
 from alerting.domain.lanes import Lane
 from consumers.pacing import HOLD, Denied, Lease, Pacer, slots_of
-from tests.integration.engine import WHATSAPP, Town, a_town
+from tests.integration.engine import WHATSAPP, Town
 
 CAP = 80.0
-
-
-@pytest.fixture
-async def town(database_url: str) -> AsyncIterator[Town]:
-    async with a_town(database_url) as town:
-        yield town
 
 
 async def rate_of(town: Town) -> float:

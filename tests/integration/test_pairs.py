@@ -2,37 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
 from alerting.domain.delivery import Progress, Reason
 from alerting.persistence import ledger, tables
-from consumers.simulators.serving import Served
-from tests.integration.engine import WHATSAPP, Engine, Town, a_town, an_engine, meta, told, until
+from tests.integration.engine import ONE_KIND, WHATSAPP, Start, Town, meta, told, until
 
-ONE_KIND = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 A_PAIR_RESTS = 6.0  # seconds, from Meta's page on error 131056
-
-
-@pytest.fixture
-async def town(database_url: str) -> AsyncIterator[Town]:
-    async with a_town(database_url) as town:
-        yield town
-
-
-Start = Callable[..., AbstractAsyncContextManager[Engine]]
-
-
-@pytest.fixture
-def engine(town: Town, amqp_url: str, amqp_prefix: str, tmp_path: Path) -> Start:
-    def start(served: Served, *, workers: int = 1) -> AbstractAsyncContextManager[Engine]:
-        return an_engine(town, amqp_url, amqp_prefix, served, tmp_path, workers=workers)
-
-    return start
 
 
 async def not_before(town: Town) -> list[float]:

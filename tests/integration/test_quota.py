@@ -3,11 +3,9 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -24,29 +22,19 @@ from alerting.persistence.ledger import Claimed
 from alerting.subscribing import Subscriber
 from consumers import quota
 from consumers.quota import COUNT_EVERY, KEPT_FOR_URGENT, LOOK_AGAIN, WINDOW, TurnedAway, admit, count_anew
-from consumers.simulators.serving import Served
-from tests.integration.engine import WHATSAPP, Engine, Town, a_town, an_engine, meta, texts, told, until
+from tests.integration.engine import (
+    ONE_KIND,
+    WHATSAPP,
+    Start,
+    Town,
+    meta,
+    texts,
+    told,
+    until,
+)
 
-ONE_KIND = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 ARNO, ELSA = "valdarno", "valdelsa"
 NOON = 1_800_000_000.0
-
-
-@pytest.fixture
-async def town(database_url: str) -> AsyncIterator[Town]:
-    async with a_town(database_url) as town:
-        yield town
-
-
-Start = Callable[..., AbstractAsyncContextManager[Engine]]
-
-
-@pytest.fixture
-def engine(town: Town, amqp_url: str, amqp_prefix: str, tmp_path: Path) -> Start:
-    def start(served: Served, *, workers: int = 1) -> AbstractAsyncContextManager[Engine]:
-        return an_engine(town, amqp_url, amqp_prefix, served, tmp_path, workers=workers)
-
-    return start
 
 
 async def a_portfolio(town: Town, name: str = ARNO, per_day: int = 10) -> None:

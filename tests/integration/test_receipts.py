@@ -20,15 +20,7 @@ from alerting.persistence import tables
 from alerting.topology import RECEIPTS, RECEIPTS_QUEUE
 from consumers.receipts import Receipts
 from consumers.worker import Worker
-from tests.integration.engine import Town, a_town, connected, get_one, meta, settings_of, until, working
-
-ONE_KIND = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-
-
-@pytest.fixture
-async def town(database_url: str) -> AsyncIterator[Town]:
-    async with a_town(database_url) as town:
-        yield town
+from tests.integration.engine import ONE_KIND, Town, connected, get_one, meta, settings_of, until, working
 
 
 @asynccontextmanager

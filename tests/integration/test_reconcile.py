@@ -1,7 +1,6 @@
 """What was lost on the way is told again from the database; what has ended is ended."""
 
 import time
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,15 +13,9 @@ from alerting.domain.lanes import Lane
 from alerting.domain.lifecycle import State
 from alerting.persistence import tables
 from consumers.reconcile import MISSED_AFTER, Reconciler
-from tests.integration.engine import WHATSAPP, Town, a_town, an_engine, meta, told, until
+from tests.integration.engine import WHATSAPP, Town, an_engine, meta, told, until
 
 PATIENCE = MISSED_AFTER[Lane.EMERGENCY]
-
-
-@pytest.fixture
-async def town(database_url: str) -> AsyncIterator[Town]:
-    async with a_town(database_url) as town:
-        yield town
 
 
 def soon_enough() -> datetime:

@@ -18,17 +18,9 @@ from alerting.settings import Settings
 from alerting.signs import Need, Signs, State
 from consumers.worker import Worker
 from tests.integration.api_client import Town, serving
-from tests.integration.engine import KEY, until, working
+from tests.integration.engine import KEY, ONE_KIND, until, working
 
 NOBODY = "amqp://nobody:x@127.0.0.1:1/"
-ONE_KIND = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url)
-    yield database
-    await database.close()
 
 
 @pytest.fixture

@@ -5,9 +5,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,31 +20,21 @@ from consumers import deliver, line
 from consumers.pacing import Pacer
 from consumers.reconcile import Reconciler
 from consumers.simulators.serving import Served
-from tests.integration.engine import WHATSAPP, Engine, Town, a_town, an_engine, meta, texts, told, until
+from tests.integration.engine import (
+    ONE_KIND,
+    WHATSAPP,
+    Start,
+    Town,
+    meta,
+    texts,
+    told,
+    until,
+)
 
-ONE_KIND = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 pytestmark = ONE_KIND
 A_SECOND = 1.0
 LOADED = 0.5
 """Seconds of margin: the machine is busy with other tests, and we look from outside."""
-
-
-@pytest.fixture
-async def town(database_url: str) -> AsyncIterator[Town]:
-    async with a_town(database_url) as town:
-        town.numbers = iter(range(10, 9_999_990, 10))  # no phone of the simulator's bad ones
-        yield town
-
-
-Start = Callable[..., AbstractAsyncContextManager[Engine]]
-
-
-@pytest.fixture
-def engine(town: Town, amqp_url: str, amqp_prefix: str, tmp_path: Path) -> Start:
-    def start(served: Served, *, workers: int = 1) -> AbstractAsyncContextManager[Engine]:
-        return an_engine(town, amqp_url, amqp_prefix, served, tmp_path, workers=workers)
-
-    return start
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,18 +32,22 @@ from consumers.local.private_rabbitmq import PrivateRabbitMQ
 from consumers.local.stack import ROOT
 from consumers.reconcile import Reconciler
 from consumers.recording import resting
-from consumers.simulators.serving import Served
-from tests.integration.engine import KEY, Engine, Town, a_town, an_engine, delivering, meta, texts, told, until
+from tests.integration.engine import (
+    KEY,
+    ONE_KIND,
+    Engine,
+    Start,
+    Town,
+    an_engine,
+    delivering,
+    meta,
+    texts,
+    told,
+    until,
+)
 
-ONE_KIND = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 MUCH_LATER = 3600.0  # seconds: longer than any patience of the reconciler, shorter than the alerts live
 SETTLES = 6.0  # seconds: RabbitMQ 3.10 may lose a quorum queue that is killed right after its declaration
-
-
-@pytest.fixture
-async def town(database_url: str) -> AsyncIterator[Town]:
-    async with a_town(database_url) as town:
-        yield town
 
 
 # ── an ear ──────────────────────────────────────────────────────────────────────────────────────────
@@ -160,16 +163,6 @@ async def are_over(town: Town, dispatches: list[int]) -> list[tables.Batch]:
 
 # ── retry, and waiting for the provider ─────────────────────────────────────────────────────────────
 
-Start = Callable[..., AbstractAsyncContextManager[Engine]]
-
-
-@pytest.fixture
-def engine(town: Town, amqp_url: str, amqp_prefix: str, tmp_path: Path) -> Start:
-    def start(served: Served, *, workers: int = 1) -> AbstractAsyncContextManager[Engine]:
-        return an_engine(town, amqp_url, amqp_prefix, served, tmp_path, workers=workers)
-
-    return start
-
 
 @pytest.fixture
 async def ear(amqp_url: str, amqp_prefix: str) -> AsyncIterator[Ear]:
@@ -252,25 +245,14 @@ def a_delivery_process(running: Engine) -> "subprocess.Popen[bytes]":
 # ── a broker that dies, or forgets ──────────────────────────────────────────────────────────────────
 
 
-@pytest.fixture(scope="module")
-def mortal(servers: Path, rabbitmq_programs: None) -> Iterator[PrivateRabbitMQ]:
-    """A RabbitMQ that may be killed: not the one the other tests use."""
-    where = servers / f"lane-{token_hex(3)}"
-    where.mkdir()
-    node = PrivateRabbitMQ(where)
-    node.start()
-    yield node
-    node.wipe()
-
-
 @ONE_KIND
 async def test_through_the_death_of_the_broker_in_the_queue_and_in_the_wait_queue(
-    town: Town, mortal: PrivateRabbitMQ, tmp_path: Path
+    town: Town, mortal_broker: PrivateRabbitMQ, tmp_path: Path
 ) -> None:
     numbers = await town.subscribe(3)
     prefix = f"t{token_hex(4)}."
-    async with meta() as served, an_engine(town, mortal.url, prefix, served, tmp_path, workers=0) as running:
-        ear = Ear(mortal.url, prefix)
+    async with meta() as served, an_engine(town, mortal_broker.url, prefix, served, tmp_path, workers=0) as running:
+        ear = Ear(mortal_broker.url, prefix)
         await ear.open()
         await asyncio.sleep(SETTLES)
         queued, waiting = await issue_both(town), await issue_both(town)
@@ -278,8 +260,8 @@ async def test_through_the_death_of_the_broker_in_the_queue_and_in_the_wait_queu
         for batch in await are_told(town, waiting):
             event = await taken(running, batch)
             await running.publisher.publish(resting(event, timedelta(seconds=5), prefix))
-        await asyncio.to_thread(mortal.kill)
-        await asyncio.to_thread(mortal.start)
+        await asyncio.to_thread(mortal_broker.kill)
+        await asyncio.to_thread(mortal_broker.start)
         async with delivering(running.settings, served):
             batches = await are_over(town, queued) + await are_over(town, waiting)
         heard = await ear.heard()
@@ -303,17 +285,17 @@ async def taken(running: Engine, batch: tables.Batch) -> BatchReady:
 
 @ONE_KIND
 async def test_through_a_wiped_broker_which_is_told_again_from_the_row(
-    town: Town, mortal: PrivateRabbitMQ, tmp_path: Path
+    town: Town, mortal_broker: PrivateRabbitMQ, tmp_path: Path
 ) -> None:
     numbers = await town.subscribe(3)
     prefix = f"t{token_hex(4)}."
-    async with meta() as served, an_engine(town, mortal.url, prefix, served, tmp_path, workers=0) as running:
+    async with meta() as served, an_engine(town, mortal_broker.url, prefix, served, tmp_path, workers=0) as running:
         dispatches = await issue_both(town)
         await are_told(town, dispatches)
-        await asyncio.to_thread(mortal.wipe)
-        await asyncio.to_thread(mortal.start)
+        await asyncio.to_thread(mortal_broker.wipe)
+        await asyncio.to_thread(mortal_broker.start)
         await until(lambda: running.link.is_up, within=30)
-        ear = Ear(mortal.url, prefix)
+        ear = Ear(mortal_broker.url, prefix)
         await ear.open()
         async with delivering(running.settings, served):
             await Reconciler(town.database).search(time.time() + MUCH_LATER)

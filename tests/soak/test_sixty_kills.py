@@ -12,9 +12,8 @@ import pytest
 from consumers.local.private_postgresql import PrivatePostgreSQL
 from consumers.local.private_rabbitmq import PrivateRabbitMQ
 from consumers.local.stack import Stack, running
-from tests.end_to_end.conftest import NO_PAIR_LIMIT
-from tests.end_to_end.faults import COPIES, LONG, Suffering, drawn, seed_of_run
-from tests.end_to_end.town import Town
+from tests.end_to_end.faults import LONG, Suffering, drawn, seed_of_run
+from tests.end_to_end.town import COPIES, NO_PAIR_LIMIT, Town
 from tests.end_to_end.verdict import broken_promises, undisturbed_emergencies
 
 KILLS = 70
