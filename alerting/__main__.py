@@ -15,11 +15,11 @@ from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import audit, authorities, dead_letters, logs, metrics
+from alerting.actors import Role
 from alerting.amqp import Link, declares
 from alerting.domain.lanes import Lane
 from alerting.ending import Ending, let_go
 from alerting.enrolling import enrol
-from alerting.issuing import Role
 from alerting.outbox import FINISH_WITHIN
 from alerting.outbox import relay as relaying
 from alerting.persistence import Database

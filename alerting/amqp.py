@@ -60,6 +60,7 @@ class Outgoing:
     message_id: str
     body: bytes
     headers: dict[str, Any] = field(default_factory=dict)
+    content_type: str = "application/json"
 
 
 class Incoming:
@@ -281,7 +282,7 @@ class Publisher:
         properties = pika.BasicProperties(
             message_id=message.message_id,
             delivery_mode=2,
-            content_type="application/json",
+            content_type=message.content_type,
             headers=message.headers or None,
         )
         try:

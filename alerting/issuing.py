@@ -1,100 +1,39 @@
 """Draft, approve, issue, update, cancel. Each takes the session of an open transaction, and says and does in one."""
 
-import secrets
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from enum import Enum
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
 from typing import assert_never
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import audit, cap_json, metrics, outbox
-from alerting.domain import cap, rendering
+from alerting.actors import Actor
+from alerting.cap_xml.signing import SigningFailed
+from alerting.cap_xml.writing import write
+from alerting.composing import Objection, Refused, Where, Wording, compose, retraction
+from alerting.domain import cap
 from alerting.domain.authority import Authority
-from alerting.domain.delivery import Channel
 from alerting.domain.events import AlertIssued
-from alerting.domain.kinds import DEFAULTS, SEVERITY_OF, WITHOUT_RED, Colour, Kind, Risk, needs_instruction
+from alerting.domain.kinds import Kind
 from alerting.domain.lifecycle import Action, State, advance
 from alerting.domain.urgency import lane_of
 from alerting.persistence import tables
 from alerting.targeting import Target
-from geo.areas import UnknownArea
 from geo.geojson import parse_geojson, to_geojson
-from geo.shapes import Circle, Geofence, Polygon, Shape, km2_outside
 
-KM2_OUTSIDE_IGNORED = 0.05
-"""Square kilometres a fence may reach over its publisher's border: drawings by two hands leave slivers."""
-
-LARGEST_SHARE_OUTSIDE = 0.5
-"""Of one drawn shape: a small one lies elsewhere altogether and still reaches over by very little."""
-
-RETRACTION_LASTS = timedelta(hours=6)
-"""At least. Somebody who was told wrongly a minute before it would have ended is still owed the truth."""
-
-LONGEST_HEADLINE = 160
-"""CAP's own advice for a headline (OASIS CAP 1.2, 3.2.2)."""
+Sign = Callable[[str, bytes], bytes]
+"""A CAP document of an authority, signed where that has a key. Raises SigningFailed."""
 
 
-class Role(Enum):
-    """What somebody may do. A feed drafts and issues by policy; a viewer sees counts, never people."""
-
-    OPERATOR = "operator"
-    APPROVER = "approver"
-    FEED = "feed"
-    VIEWER = "viewer"
-    ADMIN = "admin"
-
-    def __str__(self) -> str:
-        return self.value
-
-
-@dataclass(frozen=True, slots=True)
-class Actor:
-    """A person or a feed that was recognised by its token. `authority` None means any."""
-
-    name: str
-    role: Role
-    authority: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Objection:
-    """One thing wrong with what somebody asked for: the field, and a sentence that says what to do."""
-
-    field: str
-    sentence: str
-
-
-class Refused(Exception):
-    """What was asked for cannot be done as it is. Nothing was stored."""
-
-    def __init__(self, *objections: Objection) -> None:
-        super().__init__("; ".join(f"{finding.field}: {finding.sentence}" for finding in objections))
-        self.objections = objections
+def unsigned(authority: str, document: bytes) -> bytes:
+    """For who has no key."""
+    return document
 
 
 class SamePerson(Exception):
     """The author of an alert cannot approve it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wording:
-    """What an operator fills in. Everything else follows from the kind and the authority."""
-
-    kind: Kind
-    headline: str
-    description: str
-    expires: datetime
-    instruction: str = ""
-    onset: datetime | None = None
-    colour: Colour | None = None
-    risk: Risk | None = None
-    areas: tuple[str, ...] = ()
-    drawn: Geofence | None = None
-    drawn_name: str = ""
-    web: str = ""
-    exercise: bool = False
 
 
 # ── the four actions ────────────────────────────────────────────────────────────────────────────────
@@ -115,19 +54,37 @@ async def draft(
     """
     if updates is not None:
         await check_stands(session, updates, now)
-    alert = compose(wording, authority, now, updates)
+    where = Where(wording.areas, wording.drawn)
+    return await keep(
+        session, compose(wording, authority, now, updates), wording.kind, where, authority, actor, now, updates
+    )
+
+
+async def keep(
+    session: AsyncSession,
+    alert: cap.Alert,
+    kind: Kind,
+    where: Where,
+    authority: Authority,
+    actor: Actor,
+    now: datetime,
+    updates: tables.Alert | None = None,
+    intake: int | None = None,
+) -> tables.Alert:
+    """A composed message as a draft; `intake` is the document of a source that it was made from."""
     row = tables.Alert(
         identifier=alert.identifier,
         authority=authority.code,
-        kind=wording.kind,
+        kind=kind,
         state=State.DRAFT,
         status=alert.status,
         msg_type=alert.msg_type,
         lane=lane_of(alert, follows=updates.lane if updates else None),
         document=cap_json.to_json(alert),
-        geofence=_snapshot(wording, authority),
-        areas=list(wording.areas),
+        geofence=_snapshot(where, authority),
+        areas=list(where.areas),
         updates=updates.identifier if updates else None,
+        intake=intake,
         author=actor.name,
         drafted_at=now,
         expires_at=alert.expires,
@@ -149,11 +106,13 @@ async def approve(session: AsyncSession, row: tables.Alert, actor: Actor, now: d
     await _note(session, "approve", row, actor, now)
 
 
-async def issue(session: AsyncSession, row: tables.Alert, actor: Actor, now: datetime) -> tables.Dispatch:
+async def issue(
+    session: AsyncSession, row: tables.Alert, actor: Actor, now: datetime, sign: Sign = unsigned
+) -> tables.Dispatch:
     """From now on it will be said: the alert, what must follow from it and the audit in one transaction.
 
     An Update takes the place of its original in the same transaction. Raises NotAllowed, or Refused when it has
-    ended meanwhile, or its original no longer stands.
+    ended meanwhile, its original no longer stands, or it cannot be signed and is to be: nothing goes out unsigned then.
     """
     _still_useful(row, now)
     state = advance(row.identifier, row.state, Action.ISSUE)
@@ -162,13 +121,32 @@ async def issue(session: AsyncSession, row: tables.Alert, actor: Actor, now: dat
     row.state, row.issued_at = state, now
     alert = replace(cap_json.from_json(row.document), sent=now)
     row.document = cap_json.to_json(alert)
-    dispatch = await _say(session, row, alert, now)
+    dispatch = await _say(session, row, alert, now, sign)
     await _note(session, "issue", row, actor, now)
     return dispatch
 
 
+async def issue_by_policy(
+    session: AsyncSession, row: tables.Alert, authority: Authority, feed: Actor, now: datetime, sign: Sign = unsigned
+) -> tables.Dispatch:
+    """Approve and issue what a source wrote. The second person is the comune: its file lets this source issue.
+
+    Raises as `issue` does.
+    """
+    row.state = advance(row.identifier, row.state, Action.APPROVE)
+    row.approver, row.approved_at = f"policy of {authority.code}", now
+    await _note(session, "approve", row, feed, now, by=row.approver)
+    return await issue(session, row, feed, now, sign)
+
+
 async def cancel(
-    session: AsyncSession, row: tables.Alert, authority: Authority, actor: Actor, reason: str, now: datetime
+    session: AsyncSession,
+    row: tables.Alert,
+    authority: Authority,
+    actor: Actor,
+    reason: str,
+    now: datetime,
+    sign: Sign = unsigned,
 ) -> tables.Alert | None:
     """Take an alert back. A retraction waits for nobody: no second person, and flash where the alert was urgent.
 
@@ -196,27 +174,27 @@ async def cancel(
         return None
     original = await session.get_one(tables.Dispatch, await _dispatch_of(session, row.identifier))
     original.withdrawn_at = now
-    retraction = _retraction(cap_json.from_json(row.document), authority, reason, now)
+    taken_back = retraction(cap_json.from_json(row.document), authority, reason, now)
     cancel_row = tables.Alert(
-        identifier=retraction.identifier,
+        identifier=taken_back.identifier,
         authority=row.authority,
         kind=row.kind,
         state=State.ISSUED,
         status=row.status,
         msg_type=cap.MsgType.CANCEL,
-        lane=lane_of(retraction, follows=row.lane),
-        document=cap_json.to_json(retraction),
+        lane=lane_of(taken_back, follows=row.lane),
+        document=cap_json.to_json(taken_back),
         geofence=row.geofence,
         areas=row.areas,
         cancels=row.identifier,
         author=actor.name,
         drafted_at=now,
         issued_at=now,
-        expires_at=retraction.expires,
+        expires_at=taken_back.expires,
     )
     session.add(cancel_row)
     await session.flush()
-    await _say(session, cancel_row, retraction, now)
+    await _say(session, cancel_row, taken_back, now, sign)
     return cancel_row
 
 
@@ -232,9 +210,17 @@ def target_of(row: tables.Alert) -> Target:
 
 
 async def audience_of(session: AsyncSession, row: tables.Alert) -> Target:
-    """Who an alert is for, and whom an Update or a Cancel owes it besides: those of all that it follows."""
+    """Who an alert is for, and whom an Update or a Cancel owes it besides: those of all that it follows.
+
+    That something is over is for these alone: whoever never heard of it is not woken for its end.
+    """
     told = await _told_by(session, row.cancels or row.updates)
-    return replace(target_of(row), told=told, only_told=row.cancels is not None)
+    return replace(target_of(row), told=told, only_told=row.cancels is not None or _is_all_clear(row))
+
+
+def _is_all_clear(row: tables.Alert) -> bool:
+    said = row.document["infos"][0]["response_type"]
+    return row.updates is not None and cap.ResponseType.ALL_CLEAR.value in said
 
 
 async def audience_of_update(session: AsyncSession, target: Target, updates: tables.Alert) -> Target:
@@ -301,229 +287,16 @@ async def _successor(session: AsyncSession, original: tables.Alert) -> str:
     return (await session.scalars(issued)).one()
 
 
-# ── from an operator's words to CAP ─────────────────────────────────────────────────────────────────
+# ── what is kept with it ────────────────────────────────────────────────────────────────────────────
 
 
-def compose(wording: Wording, authority: Authority, now: datetime, updates: tables.Alert | None = None) -> cap.Alert:
-    """The CAP message of a wording; an Update, where it `updates` an alert of ours.
-
-    Raises Refused with every objection at once.
-    """
-    objections = [*_check_words(wording, now), *_check_place(wording, authority)]
-    if updates is not None:
-        objections += _check_original(updates, wording, authority)
-    if objections:
-        raise Refused(*objections)
-    alert = cap.Alert(
-        identifier=_identifier(authority, now),
-        sender=authority.sender,
-        sent=now,
-        status=cap.Status.EXERCISE if wording.exercise else cap.Status.ACTUAL,
-        msg_type=cap.MsgType.UPDATE if updates else cap.MsgType.ALERT,
-        infos=(_info(wording, authority),),
-        note=rendering.EXERCISE if wording.exercise else "",
-        references=_references(cap_json.from_json(updates.document)) if updates else (),
-    )
-    _check_length(alert, authority)
-    return alert
-
-
-def _info(wording: Wording, authority: Authority) -> cap.Info:
-    meant = DEFAULTS[wording.kind]
-    parameters = [("it.tipo", wording.kind), ("it.colore", wording.colour), ("it.rischio", wording.risk)]
-    return cap.Info(
-        category=(meant.category,),
-        event=f"{meant.event} {wording.colour.value}" if wording.colour else meant.event,
-        response_type=(meant.response,),
-        urgency=meant.urgency,
-        severity=SEVERITY_OF[wording.colour] if wording.colour else meant.severity,
-        certainty=meant.certainty,
-        onset=wording.onset,
-        expires=wording.expires,
-        sender_name=authority.name,
-        headline=wording.headline.strip(),
-        description=wording.description.strip(),
-        instruction=wording.instruction.strip(),
-        web=wording.web.strip(),
-        contact=authority.contact.in_words,
-        parameters=tuple(cap.NamedValue(name, value.value) for name, value in parameters if value),
-        areas=_areas(wording, authority),
-    )
-
-
-def _areas(wording: Wording, authority: Authority) -> tuple[cap.Area, ...]:
-    named = [authority.territory.gazetteer.by_code(code) for code in wording.areas]
-    istat = (cap.NamedValue("ISTAT", authority.istat),)
-    areas = [_cap_area(area.name, area.fence, istat) for area in named]
-    if wording.drawn is not None:
-        areas.append(_cap_area(wording.drawn_name.strip() or "la zona indicata sulla mappa", wording.drawn, istat))
-    return tuple(areas)
-
-
-def _cap_area(name: str, fence: Geofence, geocodes: tuple[cap.NamedValue, ...]) -> cap.Area:
-    return cap.Area(
-        area_desc=name,
-        polygons=tuple(shape for shape in fence.shapes if isinstance(shape, Polygon)),
-        circles=tuple(shape for shape in fence.shapes if isinstance(shape, Circle)),
-        geocodes=geocodes,
-    )
-
-
-def _retraction(original: cap.Alert, authority: Authority, reason: str, now: datetime) -> cap.Alert:
-    """The Cancel. A reason too long for a channel is cut: this is no moment to ask for another."""
-    whole = _taken_back(original, authority, reason.strip(), now)
-    over = max(_over(whole, authority).values(), default=0)
-    return whole if over <= 0 else _taken_back(original, authority, f"{reason.strip()[: -over - 1]}…", now)
-
-
-def _taken_back(original: cap.Alert, authority: Authority, reason: str, now: datetime) -> cap.Alert:
-    info = original.first
-    said = _references(original)
-    first, last = (rendering.in_words(reference.sent) for reference in (said[0], said[-1]))
-    if len(said) == 1:
-        no_longer, act = f"Il messaggio delle {last} non è più valido.", "quel messaggio"
-    else:  # some got the last one only, and some never did
-        no_longer, act = f"I messaggi inviati dalle {first} alle {last} non sono più validi.", "quei messaggi"
-    taken_back = replace(
-        info,
-        response_type=(cap.ResponseType.ALL_CLEAR,),
-        onset=None,
-        expires=max(original.ends(info), now + RETRACTION_LASTS),
-        web="",  # it tells of what no longer holds
-        headline=f"ANNULLATO: {info.headline}"[:LONGEST_HEADLINE],
-        description=f"{no_longer} {reason}".strip(),
-        instruction=f"non tenere più conto di {act}.",
-    )
-    return cap.Alert(
-        identifier=_identifier(authority, now),
-        sender=original.sender,
-        sent=now,
-        status=original.status,
-        msg_type=cap.MsgType.CANCEL,
-        infos=(taken_back,),
-        note=original.note,
-        references=said,
-    )
-
-
-def _references(original: cap.Alert) -> tuple[cap.Reference, ...]:
-    """What a message that follows `original` names: sender, identifier, sent of each it supersedes or takes back.
-
-    All before it too, the oldest first (CAP 1.2, 3.2.1 takes several): a siren that missed one in between would
-    otherwise hold on to the one before.
-    """
-    return (*original.references, original.reference)
-
-
-def _identifier(authority: Authority, now: datetime) -> str:
-    """Unique, and without the spaces, commas and signs CAP forbids. Two alerts in a second do not collide."""
-    return f"{authority.code}-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-
-
-def _snapshot(wording: Wording, authority: Authority) -> dict[str, object]:
+def _snapshot(where: Where, authority: Authority) -> dict[str, object]:
     """The place as it was when it was drawn, so that the decision can be made again years later."""
     gazetteer = authority.territory.gazetteer
     return {
-        "areas": [{"code": code, "version": gazetteer.by_code(code).version} for code in wording.areas],
-        "drawn": to_geojson(wording.drawn) if wording.drawn else None,
+        "areas": [{"code": code, "version": gazetteer.by_code(code).version} for code in where.areas],
+        "drawn": to_geojson(where.drawn) if where.drawn else None,
     }
-
-
-# ── what is refused, and why ────────────────────────────────────────────────────────────────────────
-
-
-def _check_original(original: tables.Alert, wording: Wording, authority: Authority) -> list[Objection]:
-    objections = []
-    if original.authority != authority.code:
-        sentence = f"{original.identifier} is an alert of {original.authority}: only {original.authority} can update it"
-        objections.append(Objection("updates", sentence))
-    if (original.status is cap.Status.ACTUAL) is wording.exercise:
-        is_what, set_it = ("an exercise", "true") if wording.exercise is False else ("no exercise", "false")
-        sentence = f"must be {set_it}: {original.identifier}, which it updates, is {is_what}"
-        objections.append(Objection("exercise", sentence))
-    return objections
-
-
-def _check_words(wording: Wording, now: datetime) -> list[Objection]:
-    objections = []
-    if not wording.headline.strip():
-        objections.append(Objection("headline", "is empty: say in one line what happens"))
-    if len(wording.headline) > LONGEST_HEADLINE:
-        over = len(wording.headline) - LONGEST_HEADLINE
-        objections.append(Objection("headline", f"is {over} characters too long: {LONGEST_HEADLINE} at most"))
-    if not wording.description.strip():
-        objections.append(Objection("description", "is empty: say what it means for people"))
-    if wording.expires <= now:
-        objections.append(Objection("expires", "is not in the future: an alert that has ended is not sent"))
-    if wording.onset and wording.onset >= wording.expires:
-        objections.append(Objection("onset", "is not before expires: the event would end before it begins"))
-    return [*objections, *_check_colour(wording)]
-
-
-def _check_colour(wording: Wording) -> list[Objection]:
-    if wording.kind is not Kind.ALLERTA_METEO:
-        names = [name for name in ("colour", "risk") if getattr(wording, name)]
-        return [Objection(name, f"belongs to {Kind.ALLERTA_METEO}, not to {wording.kind}") for name in names]
-    objections = []
-    if wording.colour is None:
-        objections.append(Objection("colour", f"is missing: one of {', '.join(c.value for c in Colour)}"))
-    if wording.risk is None:
-        objections.append(Objection("risk", f"is missing: one of {', '.join(r.value for r in Risk)}"))
-    if wording.colour is Colour.ROSSA and wording.risk in WITHOUT_RED:
-        sentence = f"rossa does not exist for {wording.risk.value}: arancione is the highest"
-        objections.append(Objection("colour", sentence))
-    if wording.colour and needs_instruction(SEVERITY_OF[wording.colour]) and not wording.instruction.strip():
-        objections.append(
-            Objection("instruction", f"is empty: an allerta {wording.colour.value} must tell people what to do")
-        )
-    return objections
-
-
-def _check_place(wording: Wording, authority: Authority) -> list[Objection]:
-    objections = []
-    for number, code in enumerate(wording.areas):
-        try:
-            authority.territory.gazetteer.by_code(code)
-        except UnknownArea as unknown:
-            objections.append(Objection(f"areas/{number}", str(unknown)))
-    if not wording.areas and wording.drawn is None:
-        objections.append(
-            Objection(
-                "areas",
-                f"names no place: give area codes, or a geofence; {authority.code} for the whole comune",
-            )
-        )
-    if wording.drawn is not None:
-        outside = km2_outside(wording.drawn, authority.territory.fence)
-        if outside > KM2_OUTSIDE_IGNORED or any(_lies_elsewhere(s, authority) for s in wording.drawn.shapes):
-            objections.append(
-                Objection(
-                    "geofence",
-                    f"reaches {outside:.3f} km² outside the territory of {authority.name}: draw it inside the border",
-                )
-            )
-    return objections
-
-
-def _lies_elsewhere(shape: Shape, authority: Authority) -> bool:
-    alone = Geofence((shape,))
-    return km2_outside(alone, authority.territory.fence) > alone.area_km2 * LARGEST_SHARE_OUTSIDE
-
-
-def _check_length(alert: cap.Alert, authority: Authority) -> None:
-    objections = [
-        Objection("description", f"the whole text is {over} characters too long for {channel}: shorten it")
-        for channel, over in _over(alert, authority).items()
-        if over > 0
-    ]
-    if objections:
-        raise Refused(*objections)
-
-
-def _over(alert: cap.Alert, authority: Authority) -> dict[Channel, int]:
-    """By how many characters the text exceeds what each of the authority's channels takes; negative where it fits."""
-    characters = rendering.render(alert).characters
-    return {account.channel: characters - rendering.MOST_CHARACTERS[account.channel] for account in authority.channels}
 
 
 def _still_useful(row: tables.Alert, now: datetime) -> None:
@@ -536,7 +309,13 @@ def _still_useful(row: tables.Alert, now: datetime) -> None:
 # ── saying it ───────────────────────────────────────────────────────────────────────────────────────
 
 
-async def _say(session: AsyncSession, row: tables.Alert, alert: cap.Alert, now: datetime) -> tables.Dispatch:
+async def _say(
+    session: AsyncSession, row: tables.Alert, alert: cap.Alert, now: datetime, sign: Sign
+) -> tables.Dispatch:
+    try:
+        row.cap = sign(row.authority, write(alert))
+    except SigningFailed as failed:
+        raise Refused(Objection("signature", f"{failed}; nothing was published, as {row.authority} signs")) from None
     dispatch = tables.Dispatch(
         alert=row.identifier,
         authority=row.authority,
@@ -559,6 +338,7 @@ async def _say(session: AsyncSession, row: tables.Alert, alert: cap.Alert, now: 
         expires=row.expires_at,
     )
     await outbox.add(session, issued, lane=row.lane)
+    await outbox.offer(session, issued, row.cap)
     return dispatch
 
 

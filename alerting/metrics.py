@@ -90,6 +90,16 @@ INBOUND = Counter("alerting_inbound_total", "Texts of citizens, by what we under
 WEBHOOKS_REFUSED = Counter("alerting_webhooks_refused_total", "Webhook calls not signed as agreed.", ["channel"])
 ALERTS = Counter("alerting_alerts_total", "Alerts by what was done to them.", ["action", "lane"])
 
+INTAKE = Counter("alerting_intake_total", "Documents of sources, by what became of them.", ["source", "state"])
+PAGES = Counter("alerting_pages_total", "Times somebody on duty was to look at something new.")
+FEED_POLLS = Counter(
+    "alerting_feed_polls_total", "Times a source was asked, by what came of it.", ["source", "outcome"]
+)
+FEED_ANSWERED = Gauge(
+    "alerting_feed_answered_timestamp_seconds", "When a source last gave an answer to work with.", ["source"]
+)
+FEED_SILENT = Gauge("alerting_feed_silent", "Whether a source has been silent for too long.", ["source"])
+
 AMQP_UP = Gauge("alerting_amqp_up", "Whether a connection to RabbitMQ stands.", ["link"])
 AMQP_RECONNECTS = Counter("alerting_amqp_reconnects_total", "Connections to RabbitMQ lost.", ["link"])
 AMQP_CHANNEL_REOPENS = Counter("alerting_amqp_channel_reopens_total", "AMQP channels made anew.", ["why"])

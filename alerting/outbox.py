@@ -21,6 +21,7 @@ from alerting.persistence.wakeup import Alarm, listening, ring
 log = structlog.get_logger()
 
 BELL = "outbox"
+JSON, CAP_XML = "application/json", "application/cap+xml"
 GROUP = {Lane.FLASH: 100, Lane.EMERGENCY: 100, Lane.REPLY: 100, Lane.ROUTINE: 500}
 PAUSE_AFTER_TROUBLE = 0.5  # seconds
 FINISH_WITHIN = 6.0
@@ -55,6 +56,20 @@ async def add(session: AsyncSession, *events: Event, lane: Lane, again: str = ""
             )
         )
     await ring(session, BELL, str(lane))
+
+
+async def offer(session: AsyncSession, issued: AlertIssued, document: bytes) -> None:
+    """Promise the CAP document of an issued alert to anyone who listens."""
+    session.add(
+        OutboxMessage(
+            lane=issued.lane,
+            exchange=topology.ALERTS,
+            routing_key=topology.offer_key(issued.lane, issued.category, issued.authority),
+            message_id=f"cap:{issued.dispatch}",
+            body=document,
+            created_at=time.time(),
+        )
+    )
 
 
 def addressed(event: Event, lane: Lane, again: str = "") -> Outgoing:
@@ -169,6 +184,8 @@ class Relay:
             match answer:
                 case None:
                     confirmed.append(row.id)
+                case Unroutable() if row.routing_key.startswith(topology.OFFERED):
+                    confirmed.append(row.id)  # nobody listens, and nobody has to
                 case Unroutable():
                     self._maybe_told.discard(row.id)
                     metrics.OUTBOX_RELAYED.labels(str(self._lane), "returned").inc()
@@ -186,8 +203,9 @@ class Relay:
 
     async def _tell(self, row: OutboxMessage, maybe_repeated: bool) -> None:
         headers = {"lane": str(row.lane)} | ({"maybe_repeated": "yes"} if maybe_repeated else {})
+        media = CAP_XML if row.routing_key.startswith(topology.OFFERED) else JSON
         exchange = self._prefix + row.exchange
-        await self._publisher.publish(Outgoing(exchange, row.routing_key, row.message_id, row.body, headers))
+        await self._publisher.publish(Outgoing(exchange, row.routing_key, row.message_id, row.body, headers, media))
 
     async def _forget(self, session: AsyncSession, ids: list[int]) -> None:
         if ids:

@@ -28,6 +28,12 @@ class Settings(BaseSettings):
     authorities_folder: Path | None = None
     """A folder of TOML files, one per authority; the five that ship with the system where it is not given."""
 
+    sources_folder: Path | None = None
+    """A folder of TOML files, one per source that feeds us; those that ship with the system where it is not given."""
+
+    public_url: str = ""
+    """Where everybody finds this API, as feeds say it: https://allerta.example. Empty: where each request came to."""
+
     api_host: str = "127.0.0.1"
     api_port: int = 8000
     metrics_host: str = Field(default="127.0.0.1", validation_alias="METRICS_HOST")

@@ -18,6 +18,9 @@ INBOUND = "inbound"
 WAITS = "waits"
 DEAD = "dead"
 
+OFFERED = "cap."
+"""What begins like this is for whoever listens, and nobody has to."""
+
 WAITS_OF_SECONDS = (1, 6, 15, 30, 60, 120, 300, 600)
 
 DELIVERY_LIMIT = 20
@@ -73,6 +76,11 @@ def dead_queue(lane: Lane) -> str:
 
 RECEIPTS_QUEUE = "receipts"
 INBOUND_QUEUE = "inbound"
+
+
+def offer_key(lane: Lane, category: str, authority: str) -> str:
+    """`cap.<lane>.<category>.<authority>`: the CAP documents, on the exchange alerts, for anyone who binds."""
+    return OFFERED + alert_key(lane, category, authority)
 
 
 def alert_key(lane: Lane, category: str, authority: str) -> str:

@@ -19,6 +19,9 @@ WGS84 = Geod(ellps="WGS84")
 SMALLEST_CURVATURE_KM = 6335.4
 """No radius of curvature of WGS 84 is smaller (a meridian at the equator): bounds made with it hold."""
 OUTLINE_POINTS = 180
+METRES_PER_DEGREE = 111_195.0
+LONGEST_EDGE_M = 200.0
+SLIVER_KM2 = 0.0001
 TOUCH_M = 0.001
 """Whoever stands this near a circle's edge stands on it: Geod's own rounding is some nanometres."""
 NEAR_M = 10.0
@@ -249,6 +252,37 @@ def km2_outside(fence: Geofence, territory: Geofence) -> float:
     slivers. The caller decides how much is nothing.
     """
     return _km2(shapely.difference(fence.planar, territory.planar))
+
+
+def metres_outside(fence: Geofence, territory: Geofence) -> float:
+    """How far the fence reaches over the territory's border, in metres: 0 where it lies inside.
+
+    Measured on a plane at the territory's latitude: right to a percent over some hundred kilometres.
+    """
+    outside = shapely.difference(fence.planar, territory.planar)
+    if outside.is_empty:
+        return 0.0
+    south, _, north, _ = territory.bounds
+    scale = np.array([METRES_PER_DEGREE * math.cos(math.radians((south + north) / 2)), METRES_PER_DEGREE])
+    flat, border = (shapely.transform(shape, lambda xy: xy * scale) for shape in (outside, territory.planar))
+    corners = shapely.points(shapely.get_coordinates(shapely.segmentize(flat, LONGEST_EDGE_M)))
+    return float(shapely.distance(corners, border).max())
+
+
+def clipped(fence: Geofence, territory: Geofence) -> Geofence | None:
+    """What of the fence lies inside the territory: its shapes as they are where they do, else cut at the border.
+
+    None where they meet in nothing, or in slivers of less than a hundred square metres.
+    """
+    kept: list[Shape] = []
+    for shape in fence.shapes:
+        inside = shapely.intersection(shape.planar, territory.planar)
+        if shapely.equals(inside, shape.planar):
+            kept.append(shape)
+            continue
+        parts = (_polygon(part) for part in shapely.get_parts(inside) if part.geom_type == "Polygon")
+        kept += [part.tidy() for part in parts if _km2(part.planar) > SLIVER_KM2]
+    return Geofence(tuple(kept)) if kept else None
 
 
 class FenceIndex:

@@ -9,7 +9,8 @@ from fastapi import APIRouter, Depends, Query, Response
 from sqlalchemy import and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from alerting import cap_json, issuing, targeting
+from alerting import cap_json, composing, issuing, targeting
+from alerting.actors import Actor, Role
 from alerting.api.areas import resolved
 from alerting.api.parts import Parts, parts_of
 from alerting.api.problems import Problem, refusal
@@ -24,21 +25,26 @@ from alerting.api.schemas import (
     CancelIn,
     Cancelled,
     DeliveryOut,
+    DraftedOut,
     DraftIn,
+    FindingOut,
     Issued,
     PreviewOut,
     TextLength,
+    TextOut,
     shown,
 )
 from alerting.api.security import Doing, authority_for, may, within
-from alerting.domain import rendering
+from alerting.composing import Objection, Refused, Wording
+from alerting.domain import rendering, text_rules
 from alerting.domain.authority import Authority
 from alerting.domain.cap import Alert, Status
 from alerting.domain.delivery import Progress
 from alerting.domain.lanes import Lane
 from alerting.domain.lifecycle import State
+from alerting.domain.rendering import Form
+from alerting.domain.translations import Translation
 from alerting.domain.urgency import lane_of
-from alerting.issuing import Actor, Finding, Refused, Role, Wording
 from alerting.persistence import ledger, tables
 from alerting.targeting import Target
 from geo.geojson import parse_geojson
@@ -55,10 +61,11 @@ IDENTIFIER = re.compile(r"[A-Za-z0-9._-]{1,100}")
 @router.post("", status_code=201, summary="Draft an alert")
 async def draft(
     said: DraftIn, response: Response, parts: Parts = Depends(parts_of), actor: Actor = Depends(may(Doing.DRAFT))
-) -> AlertOut:
+) -> DraftedOut:
     """Nobody is told yet: another person approves it, then it is issued.
 
     With `updates` it is an Update, and an alert like any other: the one it names stands until this one is issued.
+    `findings` say what could be said better; they forbid nothing.
     """
     authority = authority_for(actor, said.authority, parts.authorities)
     wording = _wording(said, authority)
@@ -66,7 +73,7 @@ async def draft(
         original = await _original(session, said)
         row = await issuing.draft(session, wording, authority, actor, _now(), updates=original)
     response.headers["Location"] = f"/v1/alerts/{row.identifier}"
-    return _out(row)
+    return DraftedOut(**_out(row).model_dump(), findings=_findings(cap_json.from_json(row.document)))
 
 
 @router.post("/{identifier}/approve", summary="Approve a draft")
@@ -79,7 +86,7 @@ async def approve(
         try:
             await issuing.approve(session, row, actor, _now())
         except Refused as too_late:
-            raise refusal(too_late.findings, status=409) from None
+            raise refusal(too_late.objections, status=409) from None
     return _out(row)
 
 
@@ -92,7 +99,7 @@ async def issue(identifier: str, parts: Parts = Depends(parts_of), actor: Actor 
         try:
             await issuing.issue(session, row, actor, now)
         except Refused as too_late:
-            raise refusal(too_late.findings, status=409) from None
+            raise refusal(too_late.objections, status=409) from None
     return Issued(identifier=row.identifier, state=row.state, lane=row.lane, issued_at=now)
 
 
@@ -154,8 +161,14 @@ async def read_alert(
     async with parts.database.read() as session:
         row = await _found(session, identifier, actor)
         delivery = await _delivery(session, row)
-    text = rendering.render(cap_json.from_json(row.document)).body
-    return AlertDetail(**_out(row).model_dump(), document=row.document, text=text, delivery=delivery)
+    alert = cap_json.from_json(row.document)
+    return AlertDetail(
+        **_out(row).model_dump(),
+        document=row.document,
+        text=rendering.render(alert).body,
+        delivery=delivery,
+        findings=_findings(alert, row.issued_at),
+    )
 
 
 # ── the preview ─────────────────────────────────────────────────────────────────────────────────────
@@ -171,7 +184,7 @@ async def preview_wording(
     target = Target(authority.code, not wording.exercise, wording.areas, wording.drawn)
     async with parts.database.read() as session:
         original = await _original(session, said)
-        alert = issuing.compose(wording, authority, _now(), original)
+        alert = composing.compose(wording, authority, _now(), original)
         if original is not None:
             await issuing.check_stands(session, original, _now())
             target = await issuing.audience_of_update(session, target, original)
@@ -227,8 +240,32 @@ async def _preview(
             )
             for access in authority.channels
         ],
+        texts=[_text(alert, form) for form in Form],
+        findings=_findings(alert),
         rounded=role in SEES_NO_PERSON,
     )
+
+
+def _text(alert: Alert, form: Form) -> TextOut:
+    rendered = rendering.render(alert, form)
+    return TextOut(
+        form=form,
+        text=rendered.body,
+        subject=rendered.subject or None,
+        characters=rendered.characters,
+        most=rendering.most_of(rendered, form),
+        encoding=rendered.size.encoding if rendered.size else None,
+        parts=rendered.size.parts if rendered.size else None,
+        shortened=rendered.shortened,
+    )
+
+
+def _findings(alert: Alert, issued_at: datetime | None = None) -> list[FindingOut]:
+    """What could be said better now; of what has been issued, what could have been then."""
+    return [
+        FindingOut(rule=finding.rule, severity=finding.weight, text=finding.text)
+        for finding in text_rules.lint(alert, issued_at or _now())
+    ]
 
 
 # ── from the wire to the use cases ──────────────────────────────────────────────────────────────────
@@ -249,6 +286,7 @@ def _wording(said: DraftIn, authority: Authority) -> Wording:
         drawn_name=said.geofence_name,
         web=said.web,
         exercise=said.exercise,
+        translations=tuple(Translation(**translation.model_dump()) for translation in said.translations),
     )
 
 
@@ -258,7 +296,7 @@ def _drawn(said: DraftIn) -> Geofence | None:
     try:
         return parse_geojson(said.geofence)
     except ShapeError as flawed:
-        raise Refused(Finding("geofence", str(flawed))) from None
+        raise Refused(Objection("geofence", str(flawed))) from None
 
 
 async def _original(session: AsyncSession, said: DraftIn) -> tables.Alert | None:
@@ -266,7 +304,7 @@ async def _original(session: AsyncSession, said: DraftIn) -> tables.Alert | None
         return None
     row = await session.get(tables.Alert, said.updates) if IDENTIFIER.fullmatch(said.updates) else None
     if row is None:
-        raise Refused(Finding("updates", f"there is no alert {said.updates[:100]!r}: GET /v1/alerts lists them"))
+        raise Refused(Objection("updates", f"there is no alert {said.updates[:100]!r}: GET /v1/alerts lists them"))
     return row
 
 
@@ -349,7 +387,7 @@ def _read_cursor(cursor: str) -> tuple[datetime, str]:
             raise ValueError(cursor)
         return when.astimezone(UTC), identifier
     except (ValueError, OverflowError):
-        raise refusal([Finding("cursor", "is not one of ours: give next_cursor of the page before")]) from None
+        raise refusal([Objection("cursor", "is not one of ours: give next_cursor of the page before")]) from None
 
 
 def _now() -> datetime:

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from alerting import authorities
 from alerting.amqp import Link, Publisher
-from alerting.api import alerts, areas, dead_letters, recipients, status, webhooks
+from alerting.api import alerts, areas, dead_letters, published, recipients, status, webhooks
 from alerting.api.edge import Edge
 from alerting.api.openapi import PREFIX, describes_itself
 from alerting.api.parts import Parts
@@ -46,6 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     for noun in (alerts, areas, recipients, dead_letters, webhooks, status):
         app.include_router(noun.router, prefix=PREFIX)
+    app.include_router(published.router)
     app.include_router(status.figures)
     speaks_problems(app)
     describes_itself(app)

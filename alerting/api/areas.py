@@ -3,13 +3,14 @@
 from fastapi import APIRouter, Depends, Response
 from fastapi.responses import JSONResponse
 
+from alerting.actors import Actor
 from alerting.api.parts import Parts, parts_of
 from alerting.api.problems import Problem, refusal
 from alerting.api.routes import Guarded
 from alerting.api.schemas import AreaList, AreaOut
 from alerting.api.security import Doing, may
+from alerting.composing import Objection
 from alerting.domain.authority import Authority
-from alerting.issuing import Actor, Objection
 from geo.areas import Area, UnknownArea
 from geo.geojson import to_geojson
 

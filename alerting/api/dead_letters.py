@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query
 
 from alerting import dead_letters, wire
+from alerting.actors import Actor
 from alerting.api.parts import Parts, parts_of
 from alerting.api.problems import Problem
 from alerting.api.routes import Guarded
@@ -13,7 +14,6 @@ from alerting.api.schemas import DeadLetterDetail, DeadLetterList, DeadLetterOut
 from alerting.api.security import Doing, may
 from alerting.dead_letters import AlreadyEnded, NoSuchLetter, NotReplayable
 from alerting.domain.lanes import Lane
-from alerting.issuing import Actor
 from alerting.persistence.tables import DeadLetter
 
 router = APIRouter(prefix="/dead-letters", tags=["dead letters"], route_class=Guarded)

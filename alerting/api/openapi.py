@@ -18,6 +18,7 @@ refusal is an `application/problem+json` (RFC 9457) that names the field and say
 CONTACT = {"name": "Chi amministra questa installazione", "url": "https://allerta.example/contatti"}
 TAGS = [
     {"name": "alerts", "description": "Draft, approve, issue, follow, take back."},
+    {"name": "published", "description": "What is in force, for anybody: CAP, Atom, RSS, GeoJSON. / Per tutti."},
     {"name": "areas", "description": "The places that can be alerted by name."},
     {"name": "recipients", "description": "People whom the staff registers or removes."},
     {"name": "webhooks", "description": "For WhatsApp and Telegram, which sign what they send."},

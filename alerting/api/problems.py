@@ -13,8 +13,9 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from alerting.amqp import BrokerAway, Unroutable
+from alerting.composing import Objection, Refused
 from alerting.domain.lifecycle import NotAllowed
-from alerting.issuing import Objection, Refused, SamePerson
+from alerting.issuing import SamePerson
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = "5"

@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import audit, joining_many, subscribing
+from alerting.actors import Actor
 from alerting.api.areas import resolved
 from alerting.api.parts import Parts, parts_of
 from alerting.api.problems import Problem, refusal
@@ -27,10 +28,10 @@ from alerting.api.schemas import (
     shown,
 )
 from alerting.api.security import Doing, authority_for, may, within
+from alerting.composing import Objection, Refused
 from alerting.domain.authority import Authority, ChannelAccess
 from alerting.domain.delivery import Channel
 from alerting.domain.recipients import NOWHERE, AddressError, Place, Precision, mask, phone, telegram_chat
-from alerting.issuing import Actor, Objection, Refused
 from alerting.joining_many import Joining
 from alerting.persistence import tables
 from alerting.subscribing import SecondAddressTaken, Subscriber

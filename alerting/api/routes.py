@@ -10,10 +10,10 @@ from fastapi.routing import APIRoute
 from starlette.types import Message, Receive
 
 from alerting import audit
+from alerting.actors import Actor
 from alerting.api.parts import Parts, parts_of
 from alerting.api.problems import Problem, problem_of
 from alerting.api.security import recognise
-from alerting.issuing import Actor
 
 MOST_BYTES = 1_000_000
 MOST_FIELDS_NOTED = 20

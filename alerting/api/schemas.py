@@ -6,12 +6,15 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 
+from alerting.actors import Role
 from alerting.domain.cap import MsgType, Status
 from alerting.domain.delivery import Channel
+from alerting.domain.findings import Weight
+from alerting.domain.gsm import Encoding
 from alerting.domain.kinds import Colour, Kind, Risk
 from alerting.domain.lanes import Lane
 from alerting.domain.lifecycle import State
-from alerting.issuing import Role
+from alerting.domain.rendering import Form
 
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:\d\d)?", re.ASCII)
 YEARS = range(2000, 2100)
@@ -66,6 +69,33 @@ class Output(BaseModel):
 # ── alerts ──────────────────────────────────────────────────────────────────────────────────────────
 
 
+LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}", re.ASCII)
+
+
+def _language(value: str) -> str:
+    if not LANGUAGE.fullmatch(value):
+        raise ValueError("is no language tag: write it as in en, fr or pt-BR")
+    if value.lower().split("-")[0] == "it":
+        raise ValueError("is Italian, which headline, description and instruction are for")
+    return value
+
+
+def _each_once(value: list["TranslationIn"]) -> list["TranslationIn"]:
+    spoken = [translation.language.lower().split("-")[0] for translation in value]
+    if twice := {language for language in spoken if spoken.count(language) > 1}:
+        raise ValueError(f"has {', '.join(sorted(twice))} twice: say it once in each language")
+    return value
+
+
+class TranslationIn(Input):
+    """The same words in another language."""
+
+    language: Annotated[str, AfterValidator(_language)] = Field(description="As in en, fr or pt-BR (RFC 5646).")
+    headline: Annotated[str, Field(min_length=1, max_length=160), AfterValidator(_readable)]
+    description: Words = ""
+    instruction: Words = Field("", description="What to do, as the Italian text says it.")
+
+
 class DraftIn(Input):
     """What an operator fills in; everything else follows from the kind and the authority."""
 
@@ -87,6 +117,9 @@ class DraftIn(Input):
     geofence_name: Words = Field("", description="What citizens call the place that was drawn.")
     web: Web = Field("", description="An https:// address with more.")
     exercise: StrictBool = Field(False, description="An exercise never reaches a live recipient.")
+    translations: Annotated[list[TranslationIn], Field(max_length=10), AfterValidator(_each_once)] = Field(
+        default_factory=list, description="For those who do not read Italian. Shown after it, as far as there is room."
+    )
     updates: Name | None = Field(
         None,
         description="The issued alert this one takes the place of. Whoever got that one, or may have, gets this too.",
@@ -140,6 +173,20 @@ class AlertOut(Output):
     ended_at: datetime | None
 
 
+class FindingOut(Output):
+    """What a careful colleague would say about a text: advice, which forbids nothing."""
+
+    rule: str = Field(description="A stable id: action-missing, jargon, like-it-alert…")
+    severity: Weight
+    text: str = Field(description="What could be better, in Italian, for whoever writes.")
+
+
+class DraftedOut(AlertOut):
+    """A draft, and what could be said better before it is approved."""
+
+    findings: list[FindingOut]
+
+
 class AlertList(Output):
     """Alerts, the newest first. `next_cursor` is null on the last page."""
 
@@ -173,6 +220,7 @@ class AlertDetail(AlertOut):
     document: dict[str, Any]
     text: str
     delivery: DeliveryOut | None = Field(description="Null until it is issued.")
+    findings: list[FindingOut]
 
 
 class Issued(Output):
@@ -218,6 +266,19 @@ class TextLength(Output):
     most: int
 
 
+class TextOut(Output):
+    """The text in one form, as it would be sent: template (WhatsApp), chat (Telegram), sms, mail."""
+
+    form: Form
+    text: str
+    subject: str | None = Field(description="Of a mail, and of nothing else.")
+    characters: int = Field(description="UTF-16 units; of an SMS in GSM-7, septets.")
+    most: int
+    encoding: Encoding | None = Field(description="Of an SMS: GSM-7, or UCS-2 where a letter is not in that.")
+    parts: int | None = Field(description="Of an SMS: each is sent and paid on its own.")
+    shortened: bool = Field(description="Words were left out to make the rest fit.")
+
+
 class PreviewOut(Output):
     """Whom an alert would reach and what they would read, before anybody is told."""
 
@@ -231,6 +292,8 @@ class PreviewOut(Output):
     minutes: float = Field(description="Until the last hand-over, all accounts working side by side.")
     text: str
     characters: list[TextLength]
+    texts: list[TextOut] = Field(description="One for each form a text can take, whether or not a channel uses it yet.")
+    findings: list[FindingOut]
     rounded: bool = Field(description="Counts are rounded down to tens, and null below ten: your role sees no person.")
 
 

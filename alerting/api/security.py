@@ -13,9 +13,10 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import audit
+from alerting.actors import Actor, Role
 from alerting.api.problems import Problem, refusal
+from alerting.composing import Objection
 from alerting.domain.authority import Authority
-from alerting.issuing import Actor, Objection, Role
 from alerting.persistence import Database, tables
 
 TOKEN_BYTES = 32

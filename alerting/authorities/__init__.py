@@ -5,9 +5,11 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
+from enum import Enum
 from itertools import combinations
 from pathlib import Path
 from string import Formatter
+from typing import TypeVar
 
 from alerting.authorities.reading import CODE, Table
 from alerting.authorities.territory import read_territory
@@ -16,6 +18,7 @@ from alerting.domain.authority import (
     Authority,
     ChannelAccess,
     Contact,
+    Duty,
     Policy,
     Texts,
     flaws_of_keywords,
@@ -23,7 +26,11 @@ from alerting.domain.authority import (
 )
 from alerting.domain.delivery import Channel
 from alerting.domain.keywords import Keywords, clashes
+from alerting.domain.kinds import Colour, Risk
+from alerting.domain.policies import FeedPolicy, Then
 from alerting.domain.recipients import AddressError, phone, telegram_chat
+
+Word = TypeVar("Word", bound=Enum)
 
 FOLDER = Path(__file__).parent
 """The five that ship with the system."""
@@ -113,6 +120,8 @@ def _authority(code: str, file: Table, file_hash: str) -> Authority | None:
     territory = read_territory(file.table("territory"), code, name)
     zones = file.texts("warning_zones")
     channels = tuple(_channel(table, code) for table in file.tables("channels"))
+    feeds = tuple(_feed(table) for table in file.tables_if_any("feeds"))
+    duty = _duty(file.table("duty"), channels) if file.has("duty") else None
     for zone in zones:
         file.check("warning_zones", zone, WARNING_ZONE, "the zone's national name: Tosc-A4")
     if not channels:
@@ -141,6 +150,8 @@ def _authority(code: str, file: Table, file_hash: str) -> Authority | None:
         keywords=keywords,
         texts=texts,
         territory=territory,
+        feeds=feeds,
+        duty=duty,
         file_hash=file_hash,
     )
 
@@ -225,6 +236,30 @@ def _check_identity(table: Table, channel: Channel, identity: str) -> None:
                     table.note(f"{key} {identity!r} is not a channel's name; write @ and the name people look for")
     except AddressError as cause:
         table.note(f"{key} {identity!r} cannot be written to: {cause}")
+
+
+def _feed(table: Table) -> FeedPolicy:
+    source = table.matching("source", CODE, "the name of a source's file: dpc-criticita")
+    then = _one_of(table, "then", table.text("then"), Then)
+    colours = [_one_of(table, "colours", word, Colour) for word in table.texts("colours", optional=True)]
+    risks = [_one_of(table, "risks", word, Risk) for word in table.texts("risks", optional=True)]
+    table.nothing_else()
+    return FeedPolicy(source, then or Then.SHOW, frozenset(filter(None, colours)), frozenset(filter(None, risks)))
+
+
+def _one_of(table: Table, key: str, word: str, words: type[Word]) -> Word | None:
+    known = {str(member.value): member for member in words}
+    if word and word not in known:
+        table.note(f"{table.key(key)} {word!r} is not known; write one of {', '.join(known)}")
+    return known.get(word)
+
+
+def _duty(table: Table, channels: tuple[ChannelAccess, ...]) -> Duty:
+    account, to = table.text("account"), table.text("to")
+    if account and account not in {access.name for access in channels if not access.exercise}:
+        table.note(f"{table.key('account')} {account!r} is no account of this file; write one of its [[channels]]")
+    table.nothing_else()
+    return Duty(account, to)
 
 
 # ── texts ───────────────────────────────────────────────────────────────────────────────────────────

@@ -41,6 +41,11 @@ class Table:
         """The full name of a key, as findings say it."""
         return f"{self._name}.{name}" if self._name else name
 
+    def has(self, key: str) -> bool:
+        """Whether a key that may be left out is there."""
+        self._known.add(key)
+        return key in self._values
+
     def text(self, key: str) -> str:
         """A text that must be there and not be empty, without the blanks around it."""
         value = self._read(key, str)
@@ -96,6 +101,10 @@ class Table:
                 yield Table(value, self._findings, self._file, name)
             else:
                 self.note(f"{name} is not a table; write it under [[{self.key(key)}]]")
+
+    def tables_if_any(self, key: str) -> "Iterator[Table]":
+        """The entries of [[key]], where there are any."""
+        return self.tables(key) if self.has(key) else iter(())
 
     def settings(self, key: str) -> dict[str, str]:
         """A table of texts, whatever its keys."""

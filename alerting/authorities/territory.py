@@ -25,7 +25,7 @@ def read_territory(table: Table, code: str, name: str) -> Territory | None:
     demonstration = table.flag("demonstration")
 
     def drawn(entry: Table, code: str, name: str, kind: AreaKind, parent: str | None) -> Area | None:
-        fence = _fence(entry)
+        fence = read_outline(entry)
         if fence is None:
             return None
         return Area(code, name, kind, fence, parent, version, source, licence, demonstration)
@@ -46,8 +46,11 @@ def read_territory(table: Table, code: str, name: str) -> Territory | None:
     return Territory(comune, tuple(frazioni))
 
 
-def _fence(table: Table) -> Geofence | None:
-    """From `outline`: points of latitude and longitude, as CAP writes them, the first one not repeated."""
+def read_outline(table: Table) -> Geofence | None:
+    """The `outline` of a table: points of latitude and longitude, as CAP writes them, the first one not repeated.
+
+    None when there was something to note.
+    """
     outline = table.values("outline")
     if not outline:
         return None

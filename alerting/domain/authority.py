@@ -16,6 +16,7 @@ from alerting.domain.keywords import (
     edits,
     fold,
 )
+from alerting.domain.policies import FeedPolicy
 from geo.areas import Area, Gazetteer
 from geo.shapes import Geofence
 
@@ -69,6 +70,17 @@ class ChannelAccess:
     exercise: bool = False
     portfolio: str = ""
     people_per_day: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """Who is called when somebody must look: a conversation on one of the authority's accounts.
+
+    `to` is sealed before it is stored, like every address; the person must have written to the account first.
+    """
+
+    account: str
+    to: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +150,9 @@ class Authority:
     keywords: Keywords
     texts: Texts
     territory: Territory
+    feeds: tuple[FeedPolicy, ...]
+    """What follows when a source speaks of this comune; the first that meets it, else what ships."""
+    duty: Duty | None
     file_hash: str
     """SHA-256 of the file, in hexadecimal: whether it has changed since it was last stored."""
 

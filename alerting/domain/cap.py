@@ -152,6 +152,11 @@ class Info:
     resources: tuple[Resource, ...] = ()
     areas: tuple[Area, ...] = ()
 
+    @property
+    def tongue(self) -> str:
+        """The language without its country, in small letters: `it` of `it-IT`."""
+        return self.language.replace("_", "-").partition("-")[0].strip().lower()
+
     def parameter(self, name: str) -> str | None:
         """The value of the first parameter of this name."""
         return next(iter(self.parameters_called(name)), None)
@@ -196,8 +201,8 @@ class Alert:
 
     @property
     def first(self) -> Info:
-        """The info of the language that is shown first."""
-        return self.infos[0]
+        """The info that is shown first: in Italian where there is one, wherever it stands."""
+        return next((info for info in self.infos if info.tongue == "it"), self.infos[0])
 
     @property
     def expires(self) -> datetime:

@@ -58,6 +58,11 @@ class Kind(Enum):
     INTERRUZIONE_IDRICA = "interruzione-idrica"
     INTERRUZIONE_ELETTRICA = "interruzione-elettrica"
     CHIUSURA_STRADA = "chiusura-strada"
+    INCENDIO = "incendio"
+    TERREMOTO = "terremoto"
+    EVACUAZIONE = "evacuazione"
+    PERSONA_DISPERSA = "persona-dispersa"
+    ALTRA_EMERGENZA = "altra-emergenza"
     RACCOLTA = "raccolta-porta-a-porta"
     SCADENZA = "scadenza"
     EVENTO = "evento"
@@ -111,6 +116,46 @@ DEFAULTS = {
         Severity.MODERATE,
         Certainty.OBSERVED,
         ResponseType.AVOID,
+    ),
+    Kind.INCENDIO: Defaults(
+        "incendio",
+        Category.FIRE,
+        Urgency.IMMEDIATE,
+        Severity.SEVERE,
+        Certainty.OBSERVED,
+        ResponseType.AVOID,
+    ),
+    Kind.TERREMOTO: Defaults(
+        "terremoto",
+        Category.GEO,
+        Urgency.IMMEDIATE,
+        Severity.SEVERE,
+        Certainty.OBSERVED,
+        ResponseType.ASSESS,
+    ),
+    Kind.EVACUAZIONE: Defaults(
+        "evacuazione",
+        Category.SAFETY,
+        Urgency.IMMEDIATE,
+        Severity.EXTREME,
+        Certainty.OBSERVED,
+        ResponseType.EVACUATE,
+    ),
+    Kind.PERSONA_DISPERSA: Defaults(
+        "persona dispersa",
+        Category.RESCUE,
+        Urgency.IMMEDIATE,
+        Severity.MODERATE,
+        Certainty.OBSERVED,
+        ResponseType.MONITOR,
+    ),
+    Kind.ALTRA_EMERGENZA: Defaults(
+        "emergenza",
+        Category.SAFETY,
+        Urgency.IMMEDIATE,
+        Severity.MODERATE,
+        Certainty.OBSERVED,
+        ResponseType.MONITOR,
     ),
     Kind.RACCOLTA: Defaults(
         "raccolta porta a porta",

@@ -3,12 +3,19 @@
 Five contents, in this order: who speaks and what happens, where, when, what it means, what to do.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import Enum
+from typing import Literal, TypeAlias, assert_never
 from zoneinfo import ZoneInfo
 
-from alerting.domain.cap import Alert, Info, MsgType, Status
+from alerting.domain import gsm
+from alerting.domain.cap import Alert, Info, MsgType, ResponseType, Status
 from alerting.domain.delivery import Channel
+from alerting.domain.kinds import needs_instruction
+from alerting.domain.plain_text import one_line, shortened
+from alerting.domain.translations import tongue_of
 
 ROME = ZoneInfo("Europe/Rome")
 
@@ -28,43 +35,117 @@ MONTHS = (
     "dicembre",
 )
 
-MOST_CHARACTERS = {
-    # A WhatsApp template body, filled in; a Telegram message, in UTF-16 units (channels.md 1.2 and 2.2).
-    Channel.WHATSAPP: 1024,
-    Channel.TELEGRAM: 4096,
+
+class Form(Enum):
+    """What a text has to fit into. Several channels may share one; a channel comes later than its form."""
+
+    TEMPLATE = "template"
+    CHAT = "chat"
+    SMS = "sms"
+    MAIL = "mail"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+MOST = {
+    # A WhatsApp template body, filled in; a Telegram message, in UTF-16 units (channels.md 1.2 and 2.2). For mail
+    # there is no limit but patience.
+    Form.TEMPLATE: 1024,
+    Form.CHAT: 4096,
+    Form.MAIL: 20_000,
 }
+SMS_PARTS = 3
+"""So many an alert may take where nobody says otherwise: each is paid, and one lost on the way garbles the whole."""
+LONGEST_SUBJECT = 160
+"""Characters, as CAP advises for a headline (OASIS CAP 1.2, 3.2.2)."""
+
+FORM_OF = {Channel.WHATSAPP: Form.TEMPLATE, Channel.TELEGRAM: Form.CHAT}
+MOST_CHARACTERS = {channel: MOST[form] for channel, form in FORM_OF.items()}
 
 TEMPLATE = "{0}\nDove: {1}\nQuando: {2}\n{3}\nCosa fare: {4}"
 """The WhatsApp template every authority registers, as the provider fills it in."""
 
 NOTHING_TO_DO = "non serve fare nulla."
+NOWHERE = "zona non indicata"
 EXERCISE = "ESERCITAZIONE"
 UPDATE = "AGGIORNAMENTO"
+ALL_CLEAR = "FINE ALLERTA"
+SAYS_IT_ENDS = ("FINE ", "FINE:", "CESSA", "CESSATO", "TERMINA", "REVOCA")
+"""How headlines begin that say themselves that it is over."""
+
+ACTIONS = {
+    # What to do in CAP's own terms (OASIS CAP 1.2, 3.2.2, responseType), for a sender who gives no instruction.
+    ResponseType.SHELTER: "resta al riparo, nell'edificio in cui ti trovi.",
+    ResponseType.EVACUATE: "lascia la zona e segui le indicazioni di chi soccorre.",
+    ResponseType.PREPARE: "tieniti pronto e segui gli aggiornamenti.",
+    ResponseType.EXECUTE: "fai quello che prevede il piano di protezione civile.",
+    ResponseType.AVOID: "evita la zona.",
+    ResponseType.MONITOR: "tieniti informato.",
+}
+FOLLOW_AUTHORITIES = "tieniti informato e segui le indicazioni delle autorità."
+
+
+def most_of(rendering: "Rendering", form: Form, *, parts: int = SMS_PARTS) -> int:
+    """The most characters a form takes, as `Rendering.characters` counts them."""
+    return parts * gsm.IN_PARTS[rendering.size.encoding] if rendering.size else MOST[form]
 
 
 @dataclass(frozen=True, slots=True)
 class Rendering:
-    """What one channel shows. `variables` fill a registered template in; `body` is the whole text either way."""
+    """What one channel shows. `variables` fill a registered template in; `body` is the whole text either way.
+
+    `subject` belongs to mail and `size` to SMS. `shortened` where words were left out to make the rest fit.
+    """
 
     body: str
-    variables: tuple[str, ...]
+    variables: tuple[str, ...] = ()
+    subject: str = ""
+    size: gsm.Size | None = None
+    shortened: bool = False
 
     @property
     def characters(self) -> int:
-        """UTF-16 units, which is how providers count."""
-        return len(self.body.encode("utf-16-le")) // 2
+        """UTF-16 units, which is how providers count; of an SMS as its encoding counts."""
+        return self.size.characters if self.size else _units(self.body)
 
 
-def render(alert: Alert) -> Rendering:
-    """The text of an alert, in the language of its first info."""
-    info = alert.first
-    variables = (
-        _line(_who_and_what(alert, info)),
-        _line(_where(info)),
-        _line(_when(alert, info)),
-        _line(info.description),
-        _line(_what_to_do(alert, info)),
-    )
+def render(alert: Alert, form: Form = Form.TEMPLATE, *, parts: int = SMS_PARTS) -> Rendering:
+    """The text of an alert: in Italian if it has that, then shorter in its other languages as far as there is room.
+
+    It always fits: what is too long is cut after a sentence or a word, the instruction last. `parts` are those of
+    an SMS, two or more (ValueError): in one there is no room for five contents.
+    """
+    if parts < 2:
+        raise ValueError(f"{parts} part of an SMS cannot hold who, what, where, when and what to do: allow 2 or more")
+    said = _said(alert)
+    match form:
+        case Form.TEMPLATE:
+            fitted = _fitted(said, _template, _ruler(form))
+            variables = _variables(fitted)
+            return Rendering(TEMPLATE.format(*variables), variables, shortened=_lost(said, fitted))
+        case Form.CHAT:
+            fitted = _fitted(said, _chat, _ruler(form))
+            return Rendering(_chat(fitted), shortened=_lost(said, fitted))
+        case Form.SMS:
+            return _sms(_briefly(alert, said), parts)
+        case Form.MAIL:
+            fitted = _fitted(said, _mail, _ruler(form))
+            return Rendering(_mail(fitted), subject=_subject(said), shortened=_lost(said, fitted))
+        case _:
+            assert_never(form)
+
+
+def whole(alert: Alert, form: Form = Form.TEMPLATE) -> Rendering:
+    """The text in the language shown first, with nothing left out, so that its length says by how much it is too long.
+
+    Translations are not counted: they give way.
+    """
+    said = replace(_said(alert), translations=())
+    if form is Form.SMS:
+        written = _in_letters_of_sms(_briefly(alert, said))
+        return Rendering(_message(written.said), size=gsm.size(_message(written.said)))
+    variables = _variables(said)
     return Rendering(TEMPLATE.format(*variables), variables)
 
 
@@ -79,41 +160,407 @@ def in_words(moment: datetime) -> str:
     return f"{there:%H:%M} di {DAYS[there.weekday()]} {there.day} {MONTHS[there.month - 1]}"
 
 
-def _who_and_what(alert: Alert, info: Info) -> str:
-    headline = info.headline.strip()
-    if alert.msg_type is MsgType.UPDATE and not headline.upper().startswith(UPDATE):
-        headline = f"{UPDATE}: {headline}"
-    line = f"{info.sender_name}: {headline}"
-    return f"{EXERCISE} - {line}" if alert.status is not Status.ACTUAL else line
+# ── what is said, in any form ───────────────────────────────────────────────────────────────────────
 
 
-def _where(info: Info) -> str:
-    return ", ".join(area.area_desc for area in info.areas)
+@dataclass(frozen=True, slots=True)
+class Said:
+    """The contents of a text, each on one line and without what no reader sees.
+
+    `more` is what further infos of the same language add, `names` are the places that `where` lists, and `briefest`
+    stands for `when` where room is scarce.
+    """
+
+    exercise: bool
+    who: str
+    mark: str
+    headline: str
+    names: tuple[str, ...]
+    where: str
+    when: str
+    briefest: str
+    effects: str
+    more: tuple[str, ...]
+    action: str
+    contact: str
+    web: str
+    translations: tuple[str, ...]
+
+    @property
+    def opening(self) -> str:
+        line = f"{self.who}: {self.mark}{self.headline}"
+        return f"{EXERCISE} - {line}" if self.exercise else line
+
+
+def _said(alert: Alert) -> Said:
+    info, others = alert.first, _in_the_same_language(alert)
+    names = _places([info, *(other for other in others if _says_the_same(info, other))])
+    more = tuple(_more(alert, info, other) for other in others if not _says_the_same(info, other))
+    return Said(
+        exercise=alert.status is not Status.ACTUAL,
+        who=one_line(info.sender_name) or one_line(alert.sender),
+        mark=_mark(alert, info),
+        headline=_headline(info),
+        names=names,
+        where=", ".join(names) or NOWHERE,
+        when=_when(alert, info),
+        briefest="",
+        effects=one_line(info.description),
+        more=tuple(dict.fromkeys(more)),
+        action=_action(info, [other for other in others if not _says_the_same(info, other)]),
+        contact=one_line(info.contact),
+        web=one_line(info.web),
+        translations=tuple(_translations(alert, info)),
+    )
+
+
+def _in_the_same_language(alert: Alert) -> list[Info]:
+    return [info for info in alert.infos if info is not alert.first and info.tongue == alert.first.tongue]
+
+
+def _says_the_same(info: Info, other: Info) -> bool:
+    """Whether another info only adds a place: some senders repeat all else for each."""
+    return replace(other, areas=info.areas, resources=info.resources, parameters=info.parameters) == info
+
+
+def _places(infos: Iterable[Info]) -> tuple[str, ...]:
+    named = (one_line(area.area_desc) for info in infos for area in info.areas)
+    return tuple(dict.fromkeys(name for name in named if name))
+
+
+def _headline(info: Info) -> str:
+    return one_line(info.headline) or one_line(info.event) or "-"
+
+
+def _mark(alert: Alert, info: Info) -> str:
+    """What stands before the headline, unless it says so itself."""
+    if alert.msg_type is not MsgType.UPDATE:
+        return ""
+    headline = _headline(info).upper()
+    if ResponseType.ALL_CLEAR in info.response_type:
+        return "" if headline.startswith(SAYS_IT_ENDS) else f"{ALL_CLEAR}: "
+    return "" if headline.startswith(UPDATE) else f"{UPDATE}: "
 
 
 def _when(alert: Alert, info: Info) -> str:
     if alert.msg_type is MsgType.CANCEL:
         return f"annullato alle {in_words(alert.sent)}."
     # Never "from now on": some read it in the morning.
-    return f"dalle {in_words(info.onset or alert.sent)} alle {in_words(info.expires)}."
+    return f"dalle {in_words(info.onset or alert.sent)} alle {in_words(alert.ends(info))}."
 
 
-def _what_to_do(alert: Alert, info: Info) -> str:
-    parts = [_ended(info.instruction.strip() or NOTHING_TO_DO)]
-    if info.contact:
-        parts.append(f"Per informazioni: {info.contact}.")
-    if info.web:
-        parts.append(info.web)
-    if alert.status is not Status.ACTUAL:
-        parts.append(EXERCISE)
-    return " ".join(parts)
+def _briefly(alert: Alert, said: Said) -> Said:
+    """With the times in figures."""
+    return replace(
+        said,
+        when=_figures(alert, "dalle {0} alle {1}", "{0:%H:%M} di {1} {0.day}/{0.month}", "annullato alle {0}"),
+        briefest=_figures(alert, "{0}-{1}", "{0.day}/{0.month} {0:%H:%M}", "annullato {0}"),
+    )
+
+
+def _figures(alert: Alert, span: str, moment: str, cancelled: str) -> str:
+    """When, with a second day only where it is another."""
+    if alert.msg_type is MsgType.CANCEL:
+        return cancelled.format(_in_figures(alert.sent, moment))
+    info = alert.first
+    start, end = (time.astimezone(ROME) for time in (info.onset or alert.sent, alert.ends(info)))
+    until = f"{end:%H:%M}" if start.date() == end.date() else _in_figures(end, moment)
+    return span.format(_in_figures(start, moment), until)
+
+
+def _in_figures(time: datetime, moment: str) -> str:
+    there = time.astimezone(ROME)
+    return moment.format(there, DAYS[there.weekday()][:3])
+
+
+def _action(info: Info, others: Iterable[Info]) -> str:
+    """The instructions of the first info and of those that add to it, each once."""
+    given = (one_line(each.instruction) for each in (info, *others))
+    distinct = list(dict.fromkeys(said for said in given if said))
+    return " ".join(_ended(said) for said in distinct) or _action_unsaid(info)
+
+
+def _action_unsaid(info: Info) -> str:
+    """What to do where the sender leaves it open. A grave alert never says that nothing is to be done."""
+    known = (ACTIONS[response] for response in info.response_type if response in ACTIONS)
+    return next(known, FOLLOW_AUTHORITIES if not info.response_type and needs_instruction(info.severity) else "") or (
+        NOTHING_TO_DO
+    )
+
+
+def _more(alert: Alert, info: Info, other: Info) -> str:
+    """What a further info of the same language adds: only what differs from the first."""
+    parts = [_headline(other)]
+    if (where := _places([other])) and where != _places([info]):
+        parts.append(f"Dove: {', '.join(where)}")
+    if (when := _when(alert, other)) != _when(alert, info):
+        parts.append(f"Quando: {when}")
+    if (effects := one_line(other.description)) != one_line(info.description):
+        parts.append(effects)
+    return " ".join(_ended(part) for part in parts if part)
+
+
+def _translations(alert: Alert, first: Info) -> Iterator[str]:
+    """For each other language its first info: `English: headline. What to do.`"""
+    seen = {first.tongue}
+    for info in alert.infos:
+        if info.tongue in seen:
+            continue
+        seen.add(info.tongue)
+        tongue = tongue_of(info)
+        exercise = f"{tongue.exercise} - " if alert.status is not Status.ACTUAL else ""
+        words = [_ended(said) for said in (_headline(info), one_line(info.instruction)) if said]
+        yield f"{tongue.name}: {exercise}{' '.join(words)}"
 
 
 def _ended(sentence: str) -> str:
     """With a full stop, where something follows that would run into it."""
-    return sentence if sentence.endswith((".", "!", "?", "…", ":", ";")) else f"{sentence}."
+    return (
+        sentence if not sentence or sentence.endswith((".", "!", "?", "…", "...", ":", ";", "。")) else f"{sentence}."
+    )
 
 
-def _line(text: str) -> str:
-    """On one line: WhatsApp refuses template variables with line breaks, tabs or runs of spaces."""
-    return " ".join(text.split()) or "-"
+# ── the forms ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def _variables(said: Said) -> tuple[str, ...]:
+    """What fills the registered template in. WhatsApp refuses line breaks, tabs, runs of spaces, and emptiness."""
+    effects = [said.effects, *said.more]
+    return (
+        said.opening,
+        said.where,
+        said.when,
+        " ".join(map(_ended, effects)) if said.more else said.effects or "-",
+        _what_to_do(said, said.translations),
+    )
+
+
+def _template(said: Said) -> str:
+    return TEMPLATE.format(*_variables(said))
+
+
+def _chat(said: Said) -> str:
+    """As the template, with what further infos add and the other languages on lines of their own."""
+    lines = [said.opening, f"Dove: {said.where}", f"Quando: {said.when}", said.effects, *said.more]
+    if not said.translations:
+        return "\n".join([*filter(None, lines), f"Cosa fare: {_what_to_do(said)}"])
+    act = _what_to_do(replace(said, exercise=False))
+    return "\n".join([*filter(None, lines), f"Cosa fare: {act}", *said.translations, *_closing(said)])
+
+
+def _mail(said: Said) -> str:
+    """Paragraphs of plain text."""
+    paragraphs = [
+        said.opening,
+        f"Dove: {said.where}\nQuando: {said.when}",
+        said.effects,
+        *said.more,
+        f"Cosa fare: {_ended(said.action)}",
+        "\n".join(filter(None, (f"Per informazioni: {said.contact}" if said.contact else "", said.web))),
+        *said.translations,
+        *_closing(said),
+    ]
+    return "\n\n".join(filter(None, paragraphs))
+
+
+def _message(said: Said) -> str:
+    """One paragraph, as short as it can be said."""
+    sentences = [
+        said.opening,
+        f"Dove: {said.where}",
+        f"Quando: {said.when}",
+        said.effects,
+        *said.more,
+        f"Cosa fare: {said.action}",
+        f"Info: {said.contact}" if said.contact else "",
+    ]
+    ended = [_ended(sentence) for sentence in sentences if sentence]
+    return " ".join([*ended, *filter(None, [said.web]), *said.translations, *_closing(said)])
+
+
+def _subject(said: Said) -> str:
+    """The headline after who says it; of an exercise with the word at both ends."""
+    room = LONGEST_SUBJECT - (len(EXERCISE) * 2 + len(" -  - ") if said.exercise else 0)
+    line = shortened(f"{shortened(said.who, 60)}: {said.mark}{said.headline}", room)
+    return f"{EXERCISE} - {line} - {EXERCISE}" if said.exercise else line
+
+
+def _what_to_do(said: Said, translations: tuple[str, ...] = ()) -> str:
+    parts = [_ended(said.action)]
+    if said.contact:
+        parts.append(f"Per informazioni: {said.contact}.")
+    return " ".join([*parts, *filter(None, [said.web]), *translations, *_closing(said)])
+
+
+def _closing(said: Said) -> tuple[str, ...]:
+    return (EXERCISE,) if said.exercise else ()
+
+
+# ── what gives way where there is no room ───────────────────────────────────────────────────────────
+
+Content: TypeAlias = Literal[
+    "who", "headline", "where", "when", "effects", "more", "action", "contact", "web", "translations"
+]
+
+GIVES_WAY: tuple[tuple[Content, int], ...] = (
+    # In this order, each down to so many units, 0: it goes altogether. The instruction is the last to be touched,
+    # and none of the five contents ever goes.
+    ("translations", 0),
+    ("more", 0),
+    ("effects", 160),
+    ("web", 0),
+    ("contact", 0),
+    ("effects", 60),
+    ("where", 60),
+    ("headline", 80),
+    ("who", 30),
+    ("when", 0),
+    ("action", 120),
+    ("effects", 8),
+    ("where", 8),
+    ("headline", 8),
+    ("who", 8),
+    ("action", 8),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ruler:
+    """How a form measures: by how much a text is `over`, what a letter takes, how left out words are marked."""
+
+    over: Callable[[str], int]
+    width: Callable[[str], int] = gsm.utf16_units
+    ellipsis: str = "…"
+
+    def wide(self, text: str) -> int:
+        return sum(map(self.width, text))
+
+    def cut(self, text: str, most: int) -> str:
+        return shortened(text, most, width=self.width, ellipsis=self.ellipsis)
+
+
+def _fitted(said: Said, compose: Callable[[Said], str], ruler: Ruler) -> Said:
+    """The contents, shortened until what `compose` makes of them is not over."""
+    for content, floor in GIVES_WAY:
+        while (excess := ruler.over(compose(said))) > 0:
+            shorter = _shorter(said, content, floor, excess, ruler)
+            if shorter == said:
+                break
+            said = shorter
+    return said
+
+
+def _shorter(said: Said, content: Content, floor: int, excess: int, ruler: Ruler) -> Said:
+    def cut(text: str) -> str:
+        return ruler.cut(text, max(floor, ruler.wide(text) - excess))
+
+    match content:
+        case "translations":
+            return replace(said, translations=said.translations[:-1])
+        case "more":
+            return replace(said, more=said.more[:-1])
+        case "web":
+            return replace(said, web="")
+        case "contact":
+            return replace(said, contact="")
+        case "when":
+            return replace(said, when=said.briefest or said.when)
+        case "effects":
+            return replace(said, effects=cut(said.effects))
+        case "headline":
+            return replace(said, headline=cut(said.headline))
+        case "who":
+            return replace(said, who=cut(said.who))
+        case "action":
+            return replace(said, action=cut(said.action))
+        case "where":
+            most = max(floor, ruler.wide(said.where) - excess)
+            if ruler.wide(said.where) <= most:
+                return said
+            return replace(said, where=_fewer(said.names, most, ruler) or cut(said.where))
+        case _:
+            assert_never(content)
+
+
+def _fewer(names: tuple[str, ...], most: int, ruler: Ruler) -> str:
+    """The first of the places, and how many more there are; empty where not even one fits."""
+    found = ""
+    for count in range(1, len(names)):
+        left = len(names) - count
+        listed = f"{', '.join(names[:count])} e {'un altro luogo' if left == 1 else f'altri {left} luoghi'}"
+        if ruler.wide(listed) > most:
+            break
+        found = listed
+    return found
+
+
+def _units(text: str) -> int:
+    return len(text.encode("utf-16-le")) // 2
+
+
+def _ruler(form: Form) -> Ruler:
+    return Ruler(over=lambda text: _units(text) - MOST[form])
+
+
+def _lost(said: Said, fitted: Said) -> bool:
+    """Whether something of the language shown first was left out."""
+    return fitted is not said and replace(said, translations=()) != replace(fitted, translations=())
+
+
+# ── in the letters of a text message ────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What is said in the letters that an SMS has, or as it was where these do not reach."""
+
+    said: Said
+    encoding: gsm.Encoding
+
+
+def _sms(said: Said, parts: int) -> Rendering:
+    written = _in_letters_of_sms(said)
+    encoding = written.encoding
+
+    def over(text: str) -> int:
+        size = gsm.size(text)
+        return 0 if size.parts <= parts else size.characters - gsm.surely(encoding, parts)
+
+    ellipsis = "..." if encoding is gsm.Encoding.GSM_7 else "…"
+    fitted = _fitted(written.said, _message, Ruler(over, gsm.WIDTH[encoding], ellipsis))
+    body = _message(fitted)
+    return Rendering(body, size=gsm.size(body), shortened=_lost(written.said, fitted))
+
+
+def _in_letters_of_sms(said: Said) -> Written:
+    """Everything in GSM-7 where that can be. A translation that cannot must not halve the room of all the rest."""
+    spelt = _spelt(said)
+    readable = tuple(words for words in spelt.translations if gsm.encoding_of(words) is gsm.Encoding.GSM_7)
+    spelt = replace(spelt, translations=readable)
+    if gsm.encoding_of(_message(spelt)) is gsm.Encoding.GSM_7:
+        return Written(spelt, gsm.Encoding.GSM_7)
+    return Written(said, gsm.Encoding.UCS_2)
+
+
+def _spelt(said: Said) -> Said:
+    names = tuple(map(_letters, said.names))
+    return replace(
+        said,
+        who=_letters(said.who) or "-",
+        headline=_letters(said.headline) or "-",
+        names=names,
+        where=_letters(said.where) or NOWHERE,
+        when=_letters(said.when),
+        briefest=_letters(said.briefest),
+        effects=_letters(said.effects),
+        more=tuple(map(_letters, said.more)),
+        action=_letters(said.action) or "-",
+        contact=_letters(said.contact),
+        web=_letters(said.web),
+        translations=tuple(map(_letters, said.translations)),
+    )
+
+
+def _letters(words: str) -> str:
+    """In letters of an SMS; what was only an emoji leaves nothing."""
+    return gsm.transliterated(words).strip()

@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from alerting.authorities import load
+from alerting.composing import Refused, Wording, compose
 from alerting.domain.cap import Severity
 from alerting.domain.kinds import DEFAULTS, SEVERITY_OF, Colour, Kind, Risk, needs_instruction
 from alerting.domain.lanes import Lane
 from alerting.domain.urgency import lane_of
-from alerting.issuing import Refused, Wording, compose
 
 NOW = datetime(2026, 11, 21, 13, 0, tzinfo=UTC)
 CALCINAIA = load()["calcinaia"]
@@ -21,6 +21,11 @@ LANES = {
     (Kind.INTERRUZIONE_IDRICA, None): Lane.EMERGENCY,
     (Kind.INTERRUZIONE_ELETTRICA, None): Lane.EMERGENCY,
     (Kind.CHIUSURA_STRADA, None): Lane.EMERGENCY,
+    (Kind.INCENDIO, None): Lane.FLASH,
+    (Kind.TERREMOTO, None): Lane.FLASH,
+    (Kind.EVACUAZIONE, None): Lane.FLASH,
+    (Kind.PERSONA_DISPERSA, None): Lane.EMERGENCY,
+    (Kind.ALTRA_EMERGENZA, None): Lane.EMERGENCY,
     (Kind.RACCOLTA, None): Lane.ROUTINE,
     (Kind.SCADENZA, None): Lane.ROUTINE,
     (Kind.EVENTO, None): Lane.ROUTINE,

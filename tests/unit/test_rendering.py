@@ -7,9 +7,37 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerting.domain.cap import Alert, Area, Category, Certainty, Info, MsgType, Severity, Status, Urgency
+from alerting.domain.cap import (
+    Alert,
+    Area,
+    Category,
+    Certainty,
+    Info,
+    MsgType,
+    ResponseType,
+    Severity,
+    Status,
+    Urgency,
+)
 from alerting.domain.delivery import Channel
-from alerting.domain.rendering import EXERCISE, MOST_CHARACTERS, TEMPLATE, UPDATE, fits, in_words, render
+from alerting.domain.gsm import ALPHABET, Encoding
+from alerting.domain.plain_text import one_line
+from alerting.domain.rendering import (
+    EXERCISE,
+    FORM_OF,
+    LONGEST_SUBJECT,
+    MOST,
+    MOST_CHARACTERS,
+    TEMPLATE,
+    UPDATE,
+    Form,
+    fits,
+    in_words,
+    most_of,
+    render,
+    whole,
+)
+from alerting.domain.translations import Translation, translated
 
 NOW = datetime(2026, 11, 21, 12, 30, tzinfo=UTC)
 PIENA = Info(
@@ -45,10 +73,27 @@ def test_a_text_says_who_and_what_then_where_then_when_then_what_it_means_then_w
     )
 
 
-def test_without_an_onset_it_is_from_the_sending_and_without_an_instruction_nothing_is_to_be_done() -> None:
-    body = render(saying(replace(PIENA, onset=None, instruction="", contact="", web=""))).body
+def test_without_an_onset_it_is_from_the_sending() -> None:
+    body = render(saying(replace(PIENA, onset=None))).body
     assert "Quando: dalle 13:30 di sabato 21 novembre alle 23:30 di sabato 21 novembre." in body
-    assert body.endswith("Cosa fare: non serve fare nulla.")
+
+
+@pytest.mark.parametrize(
+    ("severity", "responses", "read"),
+    [
+        (Severity.MINOR, (), "non serve fare nulla."),
+        (Severity.MINOR, (ResponseType.NONE,), "non serve fare nulla."),
+        (Severity.EXTREME, (), "tieniti informato e segui le indicazioni delle autorità."),
+        (Severity.EXTREME, (ResponseType.ASSESS, ResponseType.EVACUATE), "lascia la zona e segui le indicazioni"),
+        (Severity.MODERATE, (ResponseType.AVOID,), "evita la zona."),
+        (Severity.EXTREME, (ResponseType.ALL_CLEAR,), "non serve fare nulla."),
+    ],
+)
+def test_without_an_instruction_the_response_type_says_what_to_do_and_a_grave_alert_never_says_nothing(
+    severity: Severity, responses: tuple[ResponseType, ...], read: str
+) -> None:
+    quiet = replace(PIENA, severity=severity, response_type=responses, instruction="", contact="", web="")
+    assert f"\nCosa fare: {read}" in render(saying(quiet)).body
 
 
 @pytest.mark.parametrize(
@@ -127,6 +172,7 @@ def test_no_variable_breaks_a_line_or_is_empty_or_holds_runs_of_spaces(
     rendering = render(saying(info))
     assert len(rendering.variables) == 5
     for variable in rendering.variables:
+        assert variable == one_line(variable)
         assert variable
         assert variable.splitlines() == [variable]
         assert "\t" not in variable
@@ -141,13 +187,226 @@ def test_braces_in_an_operators_words_are_only_words() -> None:
 
 @pytest.mark.parametrize("channel", Channel)
 def test_a_text_fits_up_to_the_last_character_the_provider_takes(channel: Channel) -> None:
-    room = MOST_CHARACTERS[channel] - render(saying(replace(PIENA, description=""))).characters + len("-")
-    just_right = render(saying(replace(PIENA, description="è" * room)))
-    assert just_right.characters == MOST_CHARACTERS[channel]
-    assert fits(just_right, channel)
-    assert not fits(render(saying(replace(PIENA, description="è" * (room + 1)))), channel)
+    room = MOST_CHARACTERS[channel] - whole(saying(replace(PIENA, description=""))).characters + len("-")
+    just_right, too_long = (saying(replace(PIENA, description="è" * length)) for length in (room, room + 1))
+    assert whole(just_right).characters == MOST_CHARACTERS[channel]
+    assert fits(whole(just_right), channel)
+    assert not fits(whole(too_long), channel)
+    assert fits(render(too_long, FORM_OF[channel]), channel)
+    assert render(just_right, FORM_OF[channel]).body == whole(just_right).body
+    assert render(too_long, FORM_OF[channel]).shortened and not render(just_right, FORM_OF[channel]).shortened
 
 
 def test_an_emoji_counts_twice_as_providers_count() -> None:
     plain, wave = (render(saying(replace(PIENA, description=said))) for said in ("x", "🌊"))
     assert wave.characters == plain.characters + 1
+
+
+# ── updates and ends ────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("headline", "read"),
+    [
+        ("Fine dell'allerta meteo arancione", "Comune di Calcinaia: Fine dell'allerta meteo arancione"),
+        ("Cessato allarme per l'Arno", "Comune di Calcinaia: Cessato allarme per l'Arno"),
+        ("L'Arno è rientrato", "Comune di Calcinaia: FINE ALLERTA: L'Arno è rientrato"),
+    ],
+)
+def test_an_end_is_called_an_end_and_not_an_update(headline: str, read: str) -> None:
+    over = replace(PIENA, headline=headline, response_type=(ResponseType.ALL_CLEAR,))
+    assert render(saying(over, msg_type=MsgType.UPDATE)).variables[0] == read
+
+
+# ── several infos ───────────────────────────────────────────────────────────────────────────────────
+
+ENGLISH = translated(PIENA, Translation("en-GB", "Orange flood alert for the Arno", "", "Stay out of cellars."))
+UKRAINIAN = translated(PIENA, Translation("uk", "Паводок на Арно", "", "Не спускайтесь у підвали."))
+
+
+def in_languages(*infos: Info, status: Status = Status.ACTUAL) -> Alert:
+    return replace(saying(PIENA, status), infos=infos)
+
+
+@pytest.mark.parametrize("form", Form)
+def test_italian_is_whole_and_first_wherever_it_stands_and_english_follows_with_headline_and_instruction(
+    form: Form,
+) -> None:
+    body = render(in_languages(ENGLISH, PIENA), form).body
+    assert body.startswith(f"Comune di Calcinaia: {PIENA.headline}")
+    assert PIENA.description in body
+    assert body.endswith("English: Orange flood alert for the Arno. Stay out of cellars.")
+
+
+def test_an_alert_without_italian_speaks_its_first_language_and_keeps_the_others() -> None:
+    body = render(in_languages(UKRAINIAN, ENGLISH)).body
+    assert body.startswith("Comune di Calcinaia: Паводок на Арно\n")
+    assert "English: Orange flood alert" in body
+    assert "Українська" not in body
+
+
+@pytest.mark.parametrize("form", Form)
+def test_in_an_exercise_each_language_is_told_so(form: Form) -> None:
+    words = render(in_languages(PIENA, ENGLISH, status=Status.EXERCISE), form).body
+    assert "English: EXERCISE - Orange flood alert" in words
+    assert words.split()[0] == words.split()[-1] == EXERCISE
+
+
+def test_a_translation_in_another_script_never_makes_the_italian_sms_dearer() -> None:
+    sms = render(in_languages(PIENA, UKRAINIAN, ENGLISH), Form.SMS)
+    assert sms.size is not None and sms.size.encoding is Encoding.GSM_7
+    assert "Арно" not in sms.body and "English: Orange flood" in sms.body
+
+
+def test_translations_give_way_before_any_italian_word_does_the_last_first() -> None:
+    room = MOST[Form.TEMPLATE] - render(saying(PIENA)).characters
+    long = replace(PIENA, description=PIENA.description + "è" * (room - len(" English: Orange flood alert.") - 60))
+    rendered = render(in_languages(long, ENGLISH, UKRAINIAN))
+    assert "English: " in rendered.body and "Українська" not in rendered.body
+    assert rendered.body.startswith(render(saying(long)).body)
+    assert not rendered.shortened
+
+
+def test_infos_that_differ_by_their_place_alone_are_one_text_with_all_places() -> None:
+    apart = replace(PIENA, areas=(Area("Montecchio"), Area("Fornacette")))
+    assert render(in_languages(PIENA, apart)).variables[1] == "Fornacette, Sardina, Montecchio"
+    assert render(in_languages(PIENA, apart)).variables[2:] == render(saying(PIENA)).variables[2:]
+
+
+def test_further_infos_of_a_language_add_what_differs() -> None:
+    tomorrow = replace(
+        PIENA,
+        headline="allerta ROSSA domenica",
+        onset=NOW + timedelta(hours=10),
+        expires=NOW + timedelta(hours=34),
+        areas=(Area("Calcinaia"),),
+        instruction="Lasciare i piani bassi.",
+    )
+    variables = render(in_languages(PIENA, tomorrow)).variables
+    assert variables[1:3] == render(saying(PIENA)).variables[1:3]
+    assert variables[3] == (
+        "L'Arno può allagare le strade più basse. allerta ROSSA domenica. Dove: Calcinaia. "
+        "Quando: dalle 23:30 di sabato 21 novembre alle 23:30 di domenica 22 novembre."
+    )
+    assert variables[4].startswith("Non scendere in cantine e sottopassi. Lasciare i piani bassi. Per informazioni")
+    assert f"\n{variables[3].removeprefix(PIENA.description + ' ')}\n" in (
+        render(in_languages(PIENA, tomorrow), Form.CHAT).body
+    )
+
+
+# ── the other forms ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_sms_says_the_same_in_fewer_letters() -> None:
+    sms = render(saying(replace(PIENA, headline="È piena dell’Arno – livello in salita 🌊")), Form.SMS)
+    assert sms.body == (
+        "Comune di Calcinaia: E' piena dell'Arno - livello in salita. Dove: Fornacette, Sardina. "
+        "Quando: dalle 14:00 di sab 21/11 alle 23:30. L'Arno può allagare le strade più basse. "
+        "Cosa fare: Non scendere in cantine e sottopassi. Info: 0587 265442. https://www.comune.calcinaia.pi.it/allerta"
+    )
+    assert sms.size is not None
+    assert (sms.size.encoding, sms.size.parts, sms.characters) == (Encoding.GSM_7, 2, len(sms.body))
+
+
+def test_an_sms_names_the_second_day_only_where_it_is_another() -> None:
+    night = saying(replace(PIENA, expires=NOW + timedelta(hours=18)))
+    assert "Quando: dalle 14:00 di sab 21/11 alle 07:30 di dom 22/11." in render(night, Form.SMS).body
+    assert "Quando: annullato alle 13:30 di sab 21/11." in render(saying(PIENA, msg_type=MsgType.CANCEL), Form.SMS).body
+
+
+def test_where_an_sms_is_too_long_the_instruction_is_the_last_to_be_cut() -> None:
+    said = replace(
+        PIENA,
+        description="L'Arno può allagare le strade più basse. " * 12,
+        instruction="Lasciare subito i piani bassi e salire. Non prendere l'auto. Aiutare chi è solo.",
+        areas=tuple(Area(f"Via dell'Argine {number}") for number in range(30)),
+    )
+    sms = render(saying(said), Form.SMS)
+    assert sms.shortened and sms.size is not None and sms.size.parts == 3
+    assert f"Cosa fare: {said.instruction}" in sms.body
+    assert "e altri 2" in sms.body and "luoghi. Quando:" in sms.body
+
+
+def test_a_message_of_one_part_has_no_room_for_five_contents() -> None:
+    with pytest.raises(ValueError, match="allow 2 or more"):
+        render(saying(PIENA), Form.SMS, parts=1)
+
+
+def test_a_mail_has_a_subject_of_its_headline_and_paragraphs() -> None:
+    mail = render(saying(PIENA), Form.MAIL)
+    assert mail.subject == "Comune di Calcinaia: allerta ARANCIONE per piena di fiumi e canali"
+    assert mail.body.split("\n\n")[3] == "Cosa fare: Non scendere in cantine e sottopassi."
+    exercise = render(saying(replace(PIENA, headline="piena " * 60), Status.EXERCISE), Form.MAIL)
+    assert exercise.subject.startswith("ESERCITAZIONE - Comune") and exercise.subject.endswith(" - ESERCITAZIONE")
+    assert len(exercise.subject) <= LONGEST_SUBJECT
+
+
+# ── whatever is said ────────────────────────────────────────────────────────────────────────────────
+
+words = st.text(max_size=60) | st.sampled_from(
+    ["Piena dell'Arno", "Evacuare.", "", "<b>", "🌊" * 30, "Арно " * 20, "{0}"]
+)
+long_words = words | st.lists(words, max_size=60).map(" ".join) | st.text(alphabet="a€[è ", max_size=2000)
+moments = st.integers(-1_000_000, 1_000_000).map(lambda minutes: NOW + timedelta(minutes=minutes))
+
+
+@st.composite
+def infos(draw: st.DrawFn) -> Info:
+    onset = draw(st.none() | moments)
+    return replace(
+        PIENA,
+        language=draw(st.sampled_from(["it-IT", "it", "en-GB", "uk", "xx-strange", ""])),
+        severity=draw(st.sampled_from(Severity)),
+        response_type=tuple(draw(st.lists(st.sampled_from(ResponseType), max_size=2))),
+        sender_name=draw(words),
+        headline=draw(long_words),
+        description=draw(long_words),
+        instruction=draw(long_words),
+        contact=draw(words),
+        web=draw(words),
+        onset=onset,
+        expires=draw(st.none() | moments),
+        areas=tuple(Area(name) for name in draw(st.lists(words, max_size=30))),
+    )
+
+
+alerts = st.builds(
+    Alert,
+    identifier=st.just("calcinaia-1"),
+    sender=st.just("protezionecivile@comune.calcinaia.pi.it"),
+    sent=moments,
+    status=st.sampled_from(Status),
+    msg_type=st.sampled_from(MsgType),
+    infos=st.lists(infos(), min_size=1, max_size=4).map(tuple),
+)
+
+
+@given(alerts, st.sampled_from(Form), st.integers(2, 6))
+def test_whatever_is_said_fits_its_form_with_all_five_contents(alert: Alert, form: Form, parts: int) -> None:
+    rendered = render(alert, form, parts=parts)
+    assert rendered.characters <= most_of(rendered, form, parts=parts)
+    if rendered.size is not None:
+        assert rendered.size.parts <= parts
+        assert (rendered.size.encoding is Encoding.GSM_7) == ALPHABET.issuperset(rendered.body)
+    opening, _, rest = rendered.body.partition("Dove: ")
+    where, _, rest = rest.partition("Quando: ")
+    when, _, do = rest.rpartition("Cosa fare: ")
+    assert opening.strip(" :") and ": " in opening
+    assert where.strip()
+    assert any(letter.isdigit() for letter in when)
+    assert do.strip()
+    if one_line(alert.first.description) and form is not Form.SMS:  # of an SMS emoji alone leave nothing
+        assert any(letter in when for letter in one_line(alert.first.description)[:3])
+
+
+@given(alerts, st.sampled_from(Form), st.integers(2, 6))
+def test_whatever_is_not_real_says_so_at_both_ends_of_every_form_however_short(
+    alert: Alert, form: Form, parts: int
+) -> None:
+    rendered = render(alert, form, parts=parts)
+    texts = [rendered.body, *([rendered.subject] if form is Form.MAIL else [])]
+    for text in texts:
+        if alert.status is Status.ACTUAL:
+            assert not text.startswith(EXERCISE)
+        else:
+            assert text.startswith(f"{EXERCISE} - ") and text.endswith(EXERCISE)

@@ -1,0 +1,26 @@
+"""Who acts: a person, or a feed, recognised by a token, by an AMQP user, or by where it was asked."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Role(Enum):
+    """What somebody may do. A feed drafts and issues by policy; a viewer sees counts, never people."""
+
+    OPERATOR = "operator"
+    APPROVER = "approver"
+    FEED = "feed"
+    VIEWER = "viewer"
+    ADMIN = "admin"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """A person or a feed that was recognised by its token. `authority` None means any."""
+
+    name: str
+    role: Role
+    authority: str | None = None

@@ -1,0 +1,1 @@
+"""CAP as XML: read with a finding for every defect, written with none."""

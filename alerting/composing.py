@@ -1,0 +1,294 @@
+"""From words to CAP: what an operator fills in becomes a message, or is refused with every reason at once."""
+
+import secrets
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from alerting import cap_json
+from alerting.domain import cap, rendering
+from alerting.domain.authority import Authority
+from alerting.domain.delivery import Channel
+from alerting.domain.kinds import DEFAULTS, SEVERITY_OF, WITHOUT_RED, Colour, Kind, Risk, needs_instruction
+from alerting.domain.translations import Translation, translated
+from alerting.persistence import tables
+from geo.areas import UnknownArea
+from geo.shapes import Circle, Geofence, Polygon, Shape, km2_outside
+
+KM2_OUTSIDE_IGNORED = 0.05
+"""Square kilometres a fence may reach over its publisher's border: drawings by two hands leave slivers."""
+
+LARGEST_SHARE_OUTSIDE = 0.5
+"""Of one drawn shape: a small one lies elsewhere altogether and still reaches over by very little."""
+
+RETRACTION_LASTS = timedelta(hours=6)
+"""At least. Somebody who was told wrongly a minute before it would have ended is still owed the truth."""
+
+LONGEST_HEADLINE = 160
+"""CAP's own advice for a headline (OASIS CAP 1.2, 3.2.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Objection:
+    """One thing wrong with what somebody asked for: the field, and a sentence that says what to do."""
+
+    field: str
+    sentence: str
+
+
+class Refused(Exception):
+    """What was asked for cannot be done as it is. Nothing was stored."""
+
+    def __init__(self, *objections: Objection) -> None:
+        super().__init__("; ".join(f"{finding.field}: {finding.sentence}" for finding in objections))
+        self.objections = objections
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Named areas of the authority, and what was drawn, under the name of it."""
+
+    areas: tuple[str, ...] = ()
+    drawn: Geofence | None = None
+    drawn_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """What an operator fills in. Everything else follows from the kind and the authority."""
+
+    kind: Kind
+    headline: str
+    description: str
+    expires: datetime
+    instruction: str = ""
+    onset: datetime | None = None
+    colour: Colour | None = None
+    risk: Risk | None = None
+    areas: tuple[str, ...] = ()
+    drawn: Geofence | None = None
+    drawn_name: str = ""
+    web: str = ""
+    exercise: bool = False
+    translations: tuple[Translation, ...] = ()
+
+
+# ── from an operator's words to CAP ─────────────────────────────────────────────────────────────────
+
+
+def compose(wording: Wording, authority: Authority, now: datetime, updates: tables.Alert | None = None) -> cap.Alert:
+    """The CAP message of a wording; an Update, where it `updates` an alert of ours.
+
+    Raises Refused with every objection at once.
+    """
+    objections = [*_check_words(wording, now), *_check_place(wording, authority)]
+    if updates is not None:
+        objections += _check_original(updates, wording, authority)
+    if objections:
+        raise Refused(*objections)
+    alert = cap.Alert(
+        identifier=new_identifier(authority, now),
+        sender=authority.sender,
+        sent=now,
+        status=cap.Status.EXERCISE if wording.exercise else cap.Status.ACTUAL,
+        msg_type=cap.MsgType.UPDATE if updates else cap.MsgType.ALERT,
+        infos=_infos(wording, authority),
+        note=rendering.EXERCISE if wording.exercise else "",
+        references=references_of(cap_json.from_json(updates.document)) if updates else (),
+    )
+    _check_length(alert, authority)
+    return alert
+
+
+def _infos(wording: Wording, authority: Authority) -> tuple[cap.Info, ...]:
+    info = _info(wording, authority)
+    return (info, *(translated(info, translation) for translation in wording.translations))
+
+
+def _info(wording: Wording, authority: Authority) -> cap.Info:
+    meant = DEFAULTS[wording.kind]
+    parameters = [("it.tipo", wording.kind), ("it.colore", wording.colour), ("it.rischio", wording.risk)]
+    return cap.Info(
+        category=(meant.category,),
+        event=f"{meant.event} {wording.colour.value}" if wording.colour else meant.event,
+        response_type=(meant.response,),
+        urgency=meant.urgency,
+        severity=SEVERITY_OF[wording.colour] if wording.colour else meant.severity,
+        certainty=meant.certainty,
+        onset=wording.onset,
+        expires=wording.expires,
+        sender_name=authority.name,
+        headline=wording.headline.strip(),
+        description=wording.description.strip(),
+        instruction=wording.instruction.strip(),
+        web=wording.web.strip(),
+        contact=authority.contact.in_words,
+        parameters=tuple(cap.NamedValue(name, value.value) for name, value in parameters if value),
+        areas=areas_in(Where(wording.areas, wording.drawn, wording.drawn_name), authority),
+    )
+
+
+def areas_in(where: Where, authority: Authority) -> tuple[cap.Area, ...]:
+    """A place in the authority's territory, as CAP says it: shapes, with the comune's code beside each."""
+    named = [authority.territory.gazetteer.by_code(code) for code in where.areas]
+    istat = (cap.NamedValue("ISTAT", authority.istat),)
+    areas = [_cap_area(area.name, area.fence, istat) for area in named]
+    if where.drawn is not None:
+        areas.append(_cap_area(where.drawn_name.strip() or "la zona indicata sulla mappa", where.drawn, istat))
+    return tuple(areas)
+
+
+def _cap_area(name: str, fence: Geofence, geocodes: tuple[cap.NamedValue, ...]) -> cap.Area:
+    return cap.Area(
+        area_desc=name,
+        polygons=tuple(shape for shape in fence.shapes if isinstance(shape, Polygon)),
+        circles=tuple(shape for shape in fence.shapes if isinstance(shape, Circle)),
+        geocodes=geocodes,
+    )
+
+
+def retraction(original: cap.Alert, authority: Authority, reason: str, now: datetime) -> cap.Alert:
+    """The Cancel. A reason too long for a channel is cut: this is no moment to ask for another."""
+    whole = _taken_back(original, authority, reason.strip(), now)
+    over = max(over_by(whole, authority).values(), default=0)
+    return whole if over <= 0 else _taken_back(original, authority, f"{reason.strip()[: -over - 1]}…", now)
+
+
+def _taken_back(original: cap.Alert, authority: Authority, reason: str, now: datetime) -> cap.Alert:
+    info = original.first
+    said = references_of(original)
+    first, last = (rendering.in_words(reference.sent) for reference in (said[0], said[-1]))
+    if len(said) == 1:
+        no_longer, act = f"Il messaggio delle {last} non è più valido.", "quel messaggio"
+    else:  # some got the last one only, and some never did
+        no_longer, act = f"I messaggi inviati dalle {first} alle {last} non sono più validi.", "quei messaggi"
+    taken_back = replace(
+        info,
+        response_type=(cap.ResponseType.ALL_CLEAR,),
+        onset=None,
+        expires=max(original.ends(info), now + RETRACTION_LASTS),
+        web="",  # it tells of what no longer holds
+        headline=f"ANNULLATO: {info.headline}"[:LONGEST_HEADLINE],
+        description=f"{no_longer} {reason}".strip(),
+        instruction=f"non tenere più conto di {act}.",
+    )
+    return cap.Alert(
+        identifier=new_identifier(authority, now),
+        sender=original.sender,
+        sent=now,
+        status=original.status,
+        msg_type=cap.MsgType.CANCEL,
+        infos=(taken_back,),
+        note=original.note,
+        references=said,
+    )
+
+
+def references_of(original: cap.Alert) -> tuple[cap.Reference, ...]:
+    """What a message that follows `original` names: sender, identifier, sent of each it supersedes or takes back.
+
+    All before it too, the oldest first (CAP 1.2, 3.2.1 takes several): a siren that missed one in between would
+    otherwise hold on to the one before.
+    """
+    return (*original.references, original.reference)
+
+
+def new_identifier(authority: Authority, now: datetime) -> str:
+    """Unique, and without the spaces, commas and signs CAP forbids. Two alerts in a second do not collide."""
+    return f"{authority.code}-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
+# ── what is refused, and why ────────────────────────────────────────────────────────────────────────
+
+
+def _check_original(original: tables.Alert, wording: Wording, authority: Authority) -> list[Objection]:
+    objections = []
+    if original.authority != authority.code:
+        sentence = f"{original.identifier} is an alert of {original.authority}: only {original.authority} can update it"
+        objections.append(Objection("updates", sentence))
+    if (original.status is cap.Status.ACTUAL) is wording.exercise:
+        is_what, set_it = ("an exercise", "true") if wording.exercise is False else ("no exercise", "false")
+        sentence = f"must be {set_it}: {original.identifier}, which it updates, is {is_what}"
+        objections.append(Objection("exercise", sentence))
+    return objections
+
+
+def _check_words(wording: Wording, now: datetime) -> list[Objection]:
+    objections = []
+    if not wording.headline.strip():
+        objections.append(Objection("headline", "is empty: say in one line what happens"))
+    if len(wording.headline) > LONGEST_HEADLINE:
+        over = len(wording.headline) - LONGEST_HEADLINE
+        objections.append(Objection("headline", f"is {over} characters too long: {LONGEST_HEADLINE} at most"))
+    if not wording.description.strip():
+        objections.append(Objection("description", "is empty: say what it means for people"))
+    if wording.expires <= now:
+        objections.append(Objection("expires", "is not in the future: an alert that has ended is not sent"))
+    if wording.onset and wording.onset >= wording.expires:
+        objections.append(Objection("onset", "is not before expires: the event would end before it begins"))
+    return [*objections, *_check_colour(wording)]
+
+
+def _check_colour(wording: Wording) -> list[Objection]:
+    if wording.kind is not Kind.ALLERTA_METEO:
+        names = [name for name in ("colour", "risk") if getattr(wording, name)]
+        return [Objection(name, f"belongs to {Kind.ALLERTA_METEO}, not to {wording.kind}") for name in names]
+    objections = []
+    if wording.colour is None:
+        objections.append(Objection("colour", f"is missing: one of {', '.join(c.value for c in Colour)}"))
+    if wording.risk is None:
+        objections.append(Objection("risk", f"is missing: one of {', '.join(r.value for r in Risk)}"))
+    if wording.colour is Colour.ROSSA and wording.risk in WITHOUT_RED:
+        sentence = f"rossa does not exist for {wording.risk.value}: arancione is the highest"
+        objections.append(Objection("colour", sentence))
+    if wording.colour and needs_instruction(SEVERITY_OF[wording.colour]) and not wording.instruction.strip():
+        objections.append(
+            Objection("instruction", f"is empty: an allerta {wording.colour.value} must tell people what to do")
+        )
+    return objections
+
+
+def _check_place(wording: Wording, authority: Authority) -> list[Objection]:
+    objections = []
+    for number, code in enumerate(wording.areas):
+        try:
+            authority.territory.gazetteer.by_code(code)
+        except UnknownArea as unknown:
+            objections.append(Objection(f"areas/{number}", str(unknown)))
+    if not wording.areas and wording.drawn is None:
+        objections.append(
+            Objection(
+                "areas",
+                f"names no place: give area codes, or a geofence; {authority.code} for the whole comune",
+            )
+        )
+    if wording.drawn is not None:
+        outside = km2_outside(wording.drawn, authority.territory.fence)
+        if outside > KM2_OUTSIDE_IGNORED or any(_lies_elsewhere(s, authority) for s in wording.drawn.shapes):
+            objections.append(
+                Objection(
+                    "geofence",
+                    f"reaches {outside:.3f} km² outside the territory of {authority.name}: draw it inside the border",
+                )
+            )
+    return objections
+
+
+def _lies_elsewhere(shape: Shape, authority: Authority) -> bool:
+    alone = Geofence((shape,))
+    return km2_outside(alone, authority.territory.fence) > alone.area_km2 * LARGEST_SHARE_OUTSIDE
+
+
+def _check_length(alert: cap.Alert, authority: Authority) -> None:
+    objections = [
+        Objection("description", f"the whole text is {over} characters too long for {channel}: shorten it")
+        for channel, over in over_by(alert, authority).items()
+        if over > 0
+    ]
+    if objections:
+        raise Refused(*objections)
+
+
+def over_by(alert: cap.Alert, authority: Authority) -> dict[Channel, int]:
+    """By how many characters the text exceeds what each of the authority's channels takes; negative where it fits."""
+    characters = rendering.whole(alert).characters
+    return {account.channel: characters - rendering.MOST_CHARACTERS[account.channel] for account in authority.channels}

@@ -1,0 +1,195 @@
+"""The weather of a whole comune: what each source holds, what people were told, and what to say of the difference.
+
+All sources and the comune itself speak of one sky: the graver colour counts for each risk and hour, and a source that
+has nothing to say takes back only what it said itself. So a person hears of each change once, whoever brings it.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from alerting import cap_json, issuing, paging
+from alerting.domain import cap
+from alerting.domain.authority import Authority
+from alerting.domain.kinds import Colour, Kind, Risk
+from alerting.domain.lifecycle import State
+from alerting.domain.outlook import Outlook, Span, change, from_parameter, graver, gravest, outlook, remaining
+from alerting.domain.policies import Then, decide, more_cautious
+from alerting.domain.sources import Source
+from alerting.intake.drafting import Became, Composed, feed_of, follow
+from alerting.intake.places import whole
+from alerting.intake.relaying import of_outlook
+from alerting.persistence import tables
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One thing a source holds for a comune, with what it says to do."""
+
+    span: Span
+    instruction: str = ""
+
+
+async def restate(
+    session: AsyncSession,
+    authority: Authority,
+    source: Source,
+    intake: int,
+    held: Iterable[Held],
+    now: datetime,
+    *,
+    replaces: Sequence[int] | None,
+) -> None:
+    """What a source holds from now on. `replaces`: the documents whose statements end; None for all of the source's."""
+    ended = update(tables.Statement).where(
+        tables.Statement.authority == authority.code,
+        tables.Statement.source == source.name,
+        tables.Statement.replaced_at.is_(None),
+    )
+    if replaces is not None:
+        ended = ended.where(tables.Statement.intake.in_(replaces))
+    await session.execute(ended.values(replaced_at=now))
+    session.add_all(
+        tables.Statement(
+            authority=authority.code,
+            source=source.name,
+            intake=intake,
+            risk=one.span.risk,
+            colour=one.span.colour,
+            starts=one.span.starts,
+            ends=one.span.ends,
+            instruction=one.instruction,
+        )
+        for one in held
+        if one.span.ends > now
+    )
+    await session.flush()
+
+
+async def reconsider(
+    session: AsyncSession,
+    authority: Authority,
+    source: Source,
+    intake: int,
+    sources: dict[str, Source],
+    now: datetime,
+    sign: issuing.Sign,
+    most: Then,
+) -> Became:
+    """Compare what holds with what people were told, and say the difference as the comune's policy wants.
+
+    The caller holds the authority's row: of two sources at the same moment the second sees what the first did.
+    """
+    told_by = await _told(session, authority, now)
+    told = graver(*(outlook_of(row) for row in told_by))
+    statements = await _statements(session, authority, now)
+    own = graver(*(outlook_of(row) for row in told_by if row.intake is None))
+    holds = graver(outlook(_span(one) for one in statements), own)
+    pending = await _pending(session, authority)
+    trend = change(told, holds, now)
+    if trend is None:
+        if pending is not None:
+            await issuing.cancel(session, pending, authority, feed_of(source), "nothing changes after all", now)
+            await paging.close(session, f"alert {pending.identifier}", source.name, now)
+        return Became(authority.code, "joined" if told else "nothing", because="it changes nothing for people here")
+    if pending is not None and change(outlook_of(pending), holds, now) is None and pending.expires_at > now:
+        return Became(authority.code, "joined", pending.identifier, "the draft of it waits already")
+    latest = max(told_by, key=lambda row: row.issued_at or now, default=None)
+    alert = of_outlook(
+        trend,
+        holds,
+        told,
+        authority,
+        source,
+        whole(authority),
+        now,
+        cap_json.from_json(latest.document) if latest else None,
+        _instruction(statements, holds, sources, now),
+    )
+    left = remaining(holds, now) or remaining(told, now)
+    colour = gravest(left)
+    then = more_cautious(decide(authority.feeds, source.name, colour, {span.risk for span in left}), most)
+    made = Composed(alert, Kind.ALLERTA_METEO, whole(authority), authority, source, intake)
+    graver_than_draft = pending is None or _is_graver(colour, gravest(outlook_of(pending)))
+    return await follow(session, made, then, now, sign, updates=latest, instead_of=pending, is_graver=graver_than_draft)
+
+
+async def held_by(session: AsyncSession, authority: Authority, source: Source, now: datetime) -> Outlook:
+    """What one source holds for the comune, as far as it has not ended."""
+    statements = await _statements(session, authority, now)
+    return outlook(_span(one) for one in statements if one.source == source.name)
+
+
+def outlook_of(row: tables.Alert) -> Outlook:
+    """What an alert of ours tells of the weather of the whole comune; nothing where it is of another kind or place."""
+    if row.kind is not Kind.ALLERTA_METEO or row.authority not in row.areas or row.msg_type is cap.MsgType.CANCEL:
+        return ()
+    alert = cap_json.from_json(row.document)
+    info = alert.first
+    if forecast := info.parameters_called("it.previsione"):
+        return outlook(map(from_parameter, forecast))
+    colour, risk = info.parameter("it.colore"), info.parameter("it.rischio")
+    if colour is None or risk is None:
+        return ()
+    starts, ends = info.onset or row.issued_at or row.drafted_at, alert.ends(info)
+    return (Span(Risk(risk), Colour(colour), starts, ends),) if starts < ends else ()
+
+
+async def _told(session: AsyncSession, authority: Authority, now: datetime) -> list[tables.Alert]:
+    """The alerts in force that tell people here of the weather."""
+    rows = await session.scalars(
+        select(tables.Alert).where(
+            tables.Alert.authority == authority.code,
+            tables.Alert.state == State.ISSUED,
+            tables.Alert.status == cap.Status.ACTUAL,
+            tables.Alert.kind == Kind.ALLERTA_METEO,
+            tables.Alert.expires_at > now,
+        )
+    )
+    return [row for row in rows if outlook_of(row)]
+
+
+async def _pending(session: AsyncSession, authority: Authority) -> tables.Alert | None:
+    """The draft that a source has made of the weather here, and nobody has decided on."""
+    rows = await session.scalars(
+        select(tables.Alert)
+        .where(
+            tables.Alert.authority == authority.code,
+            tables.Alert.state.in_((State.DRAFT, State.APPROVED)),
+            tables.Alert.kind == Kind.ALLERTA_METEO,
+            tables.Alert.intake.is_not(None),
+        )
+        .order_by(tables.Alert.drafted_at.desc())
+    )
+    return next((row for row in rows if row.authority in row.areas), None)
+
+
+async def _statements(session: AsyncSession, authority: Authority, now: datetime) -> Sequence[tables.Statement]:
+    query = select(tables.Statement).where(
+        tables.Statement.authority == authority.code,
+        tables.Statement.replaced_at.is_(None),
+        tables.Statement.ends > now,
+    )
+    return (await session.scalars(query)).all()
+
+
+def _span(one: tables.Statement) -> Span:
+    return Span(one.risk, one.colour, one.starts, one.ends)
+
+
+def _instruction(
+    statements: Sequence[tables.Statement], holds: Outlook, sources: dict[str, Source], now: datetime
+) -> str:
+    """The words of the nearest source that says what to do about the gravest of what holds; empty where none does."""
+    colour = gravest(remaining(holds, now))
+    spoken = [one for one in statements if one.instruction and one.colour is colour and one.source in sources]
+    nearest = max(spoken, key=lambda one: (sources[one.source].nearness, len(one.instruction)), default=None)
+    return nearest.instruction if nearest else ""
+
+
+def _is_graver(colour: Colour | None, than: Colour | None) -> bool:
+    order = list(Colour)
+    return colour is not None and (than is None or order.index(colour) > order.index(than))

@@ -1,0 +1,220 @@
+"""One CAP message of a source: judged, put beside those it follows, and said in each comune that it touches."""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, timedelta
+
+from sqlalchemy import select
+
+from alerting.cap_xml import reading, signing
+from alerting.composing import Where
+from alerting.domain import cap
+from alerting.domain.authority import Authority
+from alerting.domain.intake import IntakeState
+from alerting.domain.kinds import Kind
+from alerting.domain.outlook import Span
+from alerting.domain.plain_text import cleaned
+from alerting.domain.policies import Then, more_cautious
+from alerting.domain.understanding import Meaning, meaning_of
+from alerting.intake import incidents
+from alerting.intake.cases import HEADLINE, SENTENCE, Case
+from alerting.intake.drafting import Became
+from alerting.intake.forecasts import Held
+from alerting.intake.judging import judge
+from alerting.intake.places import where_in, whole
+from alerting.persistence import tables
+
+LONGEST_THREAD = 20
+
+ENDED = frozenset({IntakeState.TAKEN, IntakeState.QUARANTINED, IntakeState.DISMISSED, IntakeState.REJECTED})
+
+Thing = tuple[Meaning, tuple[cap.Info, ...]]
+"""One thing a message speaks of: what it means, and its infos, one a language."""
+
+
+async def look(case: Case) -> None:
+    """All of it: from bytes to what became of them."""
+    row, source = case.row, case.source
+    document = await asyncio.to_thread(reading.read, row.raw)
+    row.findings = []
+    case.found(document.findings)
+    alert = document.alert
+    if alert is not None:
+        row.headline, row.message_hash = _headline(alert), hash_of(alert.reference)
+        if twin := await _twin(case, alert):
+            case.end(*twin)
+            return
+    signature = await asyncio.to_thread(signing.verify, row.raw, source.certificates, case.now)
+    judgement = judge(document, source, signature, case.now)
+    let_pass = row.settled_by is not None and judgement.state is IntakeState.QUARANTINED
+    if alert is None or not (judgement.may_act or let_pass):
+        case.end(judgement.state, judgement.because)
+        return
+    follows = await _thread(case, alert)
+    if await _is_superseded(case):
+        case.end(IntakeState.TAKEN, "a message that takes its place came before it")
+        return
+    became = await _act(case, alert, follows)
+    case.end(IntakeState.TAKEN, "" if became else "it concerns no comune here", became)
+
+
+def hash_of(reference: cap.Reference) -> str:
+    """The key of a CAP message in the world, however long its parts: SHA-256 in hexadecimal."""
+    sent = reference.sent.astimezone(UTC).isoformat()
+    return hashlib.sha256(f"{reference.sender},{reference.identifier},{sent}".encode()).hexdigest()
+
+
+# ── beside those before and after it ────────────────────────────────────────────────────────────────
+
+
+async def _twin(case: Case, alert: cap.Alert) -> tuple[IntakeState, str] | None:
+    """Whether the same message is here already: sender, identifier and sent are its key."""
+    row = case.row
+    if row.settled_by:
+        return None
+    query = select(tables.Intake).where(
+        tables.Intake.message_hash == row.message_hash,
+        tables.Intake.source == row.source,
+        tables.Intake.id != row.id,
+        tables.Intake.state.in_(ENDED),
+    )
+    twin = (await case.session.scalars(query.order_by(tables.Intake.id).limit(1))).one_or_none()
+    if twin is None:
+        return None
+    if twin.sha256 == row.sha256 or (await asyncio.to_thread(reading.read, twin.raw)).alert == alert:
+        return IntakeState.REPEATED, f"the same message as intake {twin.id}"
+    sentence = f"it has sender, identifier and sent of intake {twin.id}, and says something else: ask the source"
+    return IntakeState.QUARANTINED, sentence
+
+
+async def _thread(case: Case, alert: cap.Alert) -> list[int]:
+    """The documents of this source that it follows, and all that these follow or are followed by."""
+    row, session = case.row, case.session
+    hashes = {hash_of(reference) for reference in alert.references}
+    for one in hashes - {row.message_hash}:
+        await session.merge(tables.IntakeReference(message_hash=one, intake=row.id))
+    await session.flush()
+    found: set[int] = set()
+    for _ in range(LONGEST_THREAD):
+        named = select(tables.IntakeReference.intake).where(tables.IntakeReference.message_hash.in_(hashes))
+        query = select(tables.Intake.id, tables.Intake.message_hash).where(
+            tables.Intake.source == row.source,
+            tables.Intake.id != row.id,
+            tables.Intake.message_hash.in_(hashes) | tables.Intake.id.in_(named),
+        )
+        new = {number: key for number, key in await session.execute(query) if number not in found}
+        if not new:
+            break
+        found |= new.keys()
+        hashes |= {key for key in new.values() if key}
+        earlier = select(tables.IntakeReference.message_hash).where(tables.IntakeReference.intake.in_(new))
+        hashes |= set((await session.scalars(earlier)).all())
+    return sorted(found)
+
+
+async def _is_superseded(case: Case) -> bool:
+    """Whether an Update or a Cancel of it came first."""
+    query = (
+        select(tables.IntakeReference.intake)
+        .join(tables.Intake, tables.Intake.id == tables.IntakeReference.intake)
+        .where(
+            tables.IntakeReference.message_hash == case.row.message_hash,
+            tables.Intake.source == case.row.source,
+            tables.Intake.state == IntakeState.TAKEN,
+            tables.Intake.id != case.row.id,
+        )
+    )
+    return (await case.session.scalar(query.limit(1))) is not None
+
+
+# ── what follows ────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _act(case: Case, alert: cap.Alert, follows: Sequence[int]) -> list[Became]:
+    match alert.msg_type:
+        case cap.MsgType.ACK:
+            return [Became("", "acknowledged", because=f"{case.source.title} has received {_named(alert)}")]
+        case cap.MsgType.ERROR:
+            sentence = f"non accetta {_named(alert)}: {cleaned(alert.note, HEADLINE)}"
+            await case.call(sentence)
+            return [Became("", "refused", because=sentence)]
+        case cap.MsgType.CANCEL:
+            return await _call_off(case, alert, follows)
+        case cap.MsgType.ALERT | cap.MsgType.UPDATE:
+            return await _speak(case, alert, follows)
+
+
+async def _call_off(case: Case, alert: cap.Alert, follows: Sequence[int]) -> list[Became]:
+    authorities = case.desk.authorities
+    await case.hold(authorities)
+    became: list[Became] = []
+    for authority in authorities.values():
+        is_forecast = await _holds(case, authority, follows)
+        became += await incidents.call_off(case, alert, authority, follows, is_forecast=is_forecast)
+        if is_forecast:
+            became.append(await case.restate(authority, (), follows))
+    return became
+
+
+async def _speak(case: Case, alert: cap.Alert, follows: Sequence[int]) -> list[Became]:
+    authorities, things = case.desk.authorities, _things(alert)
+    touched = {
+        code: [(one, where) for one in things if (where := where_in(one[1][0], authority))]
+        for code, authority in authorities.items()
+    }
+    await case.hold(authorities if follows else (code for code in touched if touched[code]))
+    became: list[Became] = []
+    for code, authority in authorities.items():
+        forecast = [one for one, where in touched[code] if _is_forecast(one, where, authority)]
+        others = [(one, where) for one, where in touched[code] if one not in forecast]
+        if forecast or await _holds(case, authority, follows):
+            held = [_held(alert, meaning, infos[0]) for meaning, infos in forecast]
+            became.append(await case.restate(authority, held, follows))
+        for (meaning, infos), where in others:
+            # What nobody here can read is not sent by a machine.
+            most = case.most if infos[0].tongue == "it" else more_cautious(case.most, Then.PAGE)
+            report = incidents.Report(alert, infos, meaning, where, authority, follows, most)
+            became.append(await incidents.tell(case, report))
+    return became
+
+
+def _things(alert: cap.Alert) -> list[Thing]:
+    """Its Italian infos one by one, or those of its first language; the others translate, where one stands for one."""
+    tongues = dict.fromkeys(info.tongue for info in alert.infos)
+    tongue = "it" if "it" in tongues else next(iter(tongues), "")
+    own = [info for info in alert.infos if info.tongue == tongue]
+    others = tuple(info for info in alert.infos if info.tongue != tongue) if len(own) == 1 else ()
+    return [(meaning_of(info), (info, *others)) for info in own]
+
+
+def _is_forecast(thing: Thing, where: Where, authority: Authority) -> bool:
+    return thing[0].kind is Kind.ALLERTA_METEO and where == whole(authority)
+
+
+def _held(alert: cap.Alert, meaning: Meaning, info: cap.Info) -> Held:
+    assert meaning.colour is not None and meaning.risk is not None
+    ends = alert.ends(info)
+    starts = min(info.onset or info.effective or alert.sent, ends - timedelta(seconds=1))
+    return Held(Span(meaning.risk, meaning.colour, starts, ends), cleaned(info.instruction, SENTENCE))
+
+
+async def _holds(case: Case, authority: Authority, intakes: Sequence[int]) -> bool:
+    """Whether any of these documents still says something of the weather of the comune."""
+    query = select(tables.Statement.id).where(
+        tables.Statement.authority == authority.code,
+        tables.Statement.source == case.source.name,
+        tables.Statement.intake.in_(intakes),
+        tables.Statement.replaced_at.is_(None),
+    )
+    return bool(intakes) and (await case.session.scalar(query.limit(1))) is not None
+
+
+def _headline(alert: cap.Alert) -> str:
+    if not alert.infos:
+        return f"{alert.msg_type.value} {alert.identifier}"[:HEADLINE]
+    return cleaned(alert.first.headline or alert.first.event, HEADLINE)
+
+
+def _named(alert: cap.Alert) -> str:
+    return ", ".join(cleaned(reference.identifier, 100) for reference in alert.references) or "qualcosa"

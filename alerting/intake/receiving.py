@@ -1,0 +1,159 @@
+"""A document at the door: kept byte for byte before anybody looks, looked at once, whatever kills us in between."""
+
+import asyncio
+import hashlib
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from alerting import audit, issuing, metrics, paging
+from alerting.cap_xml import envelopes
+from alerting.domain.authority import Authority
+from alerting.domain.intake import CameBy, IntakeState
+from alerting.domain.sources import Kind, Source
+from alerting.intake import bulletins, messages
+from alerting.intake.cases import SENTENCE, Case, Desk
+from alerting.persistence import Database, tables
+
+log = structlog.get_logger()
+
+MOST_ATTEMPTS = 3
+LEFT_BEHIND = timedelta(seconds=20)
+"""Nobody is still looking at a document that came so long ago."""
+
+
+class NotQuarantined(Exception):
+    """Only what is quarantined can be accepted or dismissed."""
+
+
+class Receiver:
+    """Takes what sources hand us, whichever door it comes by."""
+
+    def __init__(
+        self,
+        database: Database,
+        authorities: dict[str, Authority],
+        sources: dict[str, Source],
+        sign: issuing.Sign = issuing.unsigned,
+    ) -> None:
+        self._database = database
+        self._desk = Desk(authorities, sources, sign)
+
+    async def take(self, source: Source, raw: bytes, media_type: str, came_by: CameBy) -> list[int]:
+        """Keep a document and do what follows; the numbers under which it, or what was inside it, is kept.
+
+        Bad input raises nothing: it is kept, with what is wrong with it.
+        """
+        now = datetime.now(UTC)
+        pieces = await asyncio.to_thread(_pieces, source, raw)
+        async with self._database.write() as session:
+            if source.kind is Kind.CONTEXT:  # only the newest is of use, and it is large
+                await session.execute(delete(tables.Intake).where(tables.Intake.source == source.name))
+            rows = [_kept(source, piece, media_type, came_by, now) for piece in pieces]
+            session.add_all(rows)
+            await session.flush()
+            numbers = [row.id for row in rows]
+        for number in numbers:
+            await self.look_at(number)
+        return numbers
+
+    async def look_at(self, number: int) -> None:
+        """Do what follows from a document that was received. Safe to call again: it follows once."""
+        try:
+            async with self._database.write() as session:
+                row = await session.get(tables.Intake, number, with_for_update=True)
+                if row is None or row.state is not IntakeState.RECEIVED:
+                    return  # somebody else was here
+                await self._look(session, row)
+        except Exception as error:  # the unforeseen loses nothing: it is tried again, then somebody is called
+            log.exception("a document could not be looked at", intake=number)
+            await self._failed(number, f"{type(error).__name__}: {error}")
+
+    async def look_again(self) -> None:
+        """At what was received and has been left behind: its process was killed, or something was away."""
+        before = datetime.now(UTC) - LEFT_BEHIND
+        query = select(tables.Intake.id).where(
+            tables.Intake.state == IntakeState.RECEIVED, tables.Intake.received_at < before
+        )
+        async with self._database.read() as session:
+            numbers = (await session.scalars(query.order_by(tables.Intake.id).limit(100))).all()
+        for number in numbers:
+            await self.look_at(number)
+
+    async def accept(self, session: AsyncSession, number: int, who: str, now: datetime) -> tables.Intake:
+        """Somebody lets a quarantined document pass: what follows is drafted, never issued by itself.
+
+        Raises NotQuarantined.
+        """
+        row = await _quarantined(session, number)
+        row.settled_at, row.settled_by = now, who
+        await self._look(session, row)
+        if row.state is IntakeState.QUARANTINED:
+            raise NotQuarantined(f"intake {number} cannot be used even so: {row.because}")
+        await audit.write(session, at=now, actor=who, action="accept intake", subject=f"intake {number}")
+        await paging.close(session, f"intake {number}", who, now)
+        return row
+
+    async def dismiss(self, session: AsyncSession, number: int, who: str, now: datetime) -> tables.Intake:
+        """Somebody decides against a quarantined document. It stays, and nothing follows. Raises NotQuarantined."""
+        row = await _quarantined(session, number)
+        row.state, row.settled_at, row.settled_by = IntakeState.DISMISSED, now, who
+        await audit.write(session, at=now, actor=who, action="dismiss intake", subject=f"intake {number}")
+        await paging.close(session, f"intake {number}", who, now)
+        return row
+
+    async def _look(self, session: AsyncSession, row: tables.Intake) -> None:
+        source = self._desk.sources.get(row.source)
+        if source is None:
+            row.state, row.because = IntakeState.QUARANTINED, f"there is no source {row.source} any more"
+            return
+        case = Case(self._desk, session, row, source, datetime.now(UTC))
+        match source.kind:
+            case Kind.CAP:
+                await messages.look(case)
+            case Kind.BULLETIN:
+                await bulletins.look(case)
+            case Kind.CONTEXT:
+                case.end(IntakeState.TAKEN, "shown to operators; never an alert by itself")
+        if row.state is IntakeState.QUARANTINED:
+            await case.call(f"{row.headline or row.media_type}: {row.because}")
+        metrics.INTAKE.labels(source.name, str(row.state)).inc()
+
+    async def _failed(self, number: int, sentence: str) -> None:
+        async with self._database.write() as session:
+            row = await session.get(tables.Intake, number, with_for_update=True)
+            if row is None or row.state is not IntakeState.RECEIVED:
+                return
+            row.attempts += 1
+            row.because = sentence[:SENTENCE]
+            if row.attempts >= MOST_ATTEMPTS:
+                row.state = IntakeState.QUARANTINED
+                await paging.call(session, f"intake {row.id}", f"{row.source}: {sentence}", datetime.now(UTC))
+
+
+def _pieces(source: Source, raw: bytes) -> tuple[bytes, ...]:
+    """The CAP messages inside an envelope, each to be kept by itself; else the document as it is."""
+    opened = envelopes.opened(raw) if source.kind is Kind.CAP else None
+    return tuple(opened.raws) if opened is not None and opened.raws else (raw,)
+
+
+def _kept(source: Source, raw: bytes, media_type: str, came_by: CameBy, now: datetime) -> tables.Intake:
+    return tables.Intake(
+        source=source.name,
+        came_by=came_by,
+        received_at=now,
+        media_type=media_type[:100],
+        raw=raw,
+        sha256=hashlib.sha256(raw).hexdigest(),
+        state=IntakeState.RECEIVED,
+    )
+
+
+async def _quarantined(session: AsyncSession, number: int) -> tables.Intake:
+    row = await session.get(tables.Intake, number, with_for_update=True)
+    if row is None or row.state is not IntakeState.QUARANTINED:
+        state = f"is {row.state}" if row else "does not exist"
+        raise NotQuarantined(f"intake {number} {state}: only what is quarantined waits for a decision")
+    return row
