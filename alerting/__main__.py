@@ -1,4 +1,4 @@
-"""The system's own commands: `python -m alerting api | relay | migrate | token | audit | dead-letters`."""
+"""The system's own commands: `python -m alerting api | relay | feeds | migrate | token | audit | dead-letters`."""
 
 import asyncio
 import json
@@ -20,6 +20,7 @@ from alerting.amqp import Link, declares
 from alerting.domain.lanes import Lane
 from alerting.ending import Ending, let_go
 from alerting.enrolling import enrol
+from alerting.feeds.asking import ask_sources
 from alerting.outbox import FINISH_WITHIN
 from alerting.outbox import relay as relaying
 from alerting.persistence import Database
@@ -81,6 +82,12 @@ def relay() -> None:
             raise failed[0]
 
     _run(work)
+
+
+@app.command()
+def feeds() -> None:
+    """Ask the sources that have an address, each in its time; call somebody when one is silent."""
+    _run(ask_sources)
 
 
 @app.command()

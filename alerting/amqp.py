@@ -66,7 +66,19 @@ class Outgoing:
 class Incoming:
     """A message RabbitMQ gave us, to be acknowledged or rejected once."""
 
-    __slots__ = ("_channel", "_tag", "body", "exchange", "headers", "message_id", "queue", "redelivered", "routing_key")
+    __slots__ = (
+        "_channel",
+        "_tag",
+        "body",
+        "content_type",
+        "exchange",
+        "headers",
+        "message_id",
+        "queue",
+        "redelivered",
+        "routing_key",
+        "user_id",
+    )
 
     def __init__(self, queue: str, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         self._channel = channel
@@ -76,6 +88,9 @@ class Incoming:
         self.body = body
         self.headers: dict[str, Any] = properties.headers or {}
         self.message_id: str = properties.message_id or ""
+        self.content_type: str = properties.content_type or ""
+        self.user_id: str = properties.user_id or ""
+        """Who published it. RabbitMQ lets nobody write another's name here; without it nobody knows."""
         self.redelivered: bool = method.redelivered
         self.routing_key: str = method.routing_key
 

@@ -15,6 +15,7 @@ ALERTS = "alerts"
 DELIVERIES = "deliveries"
 RECEIPTS = "receipts"
 INBOUND = "inbound"
+INTAKE = "intake"
 WAITS = "waits"
 DEAD = "dead"
 
@@ -76,6 +77,7 @@ def dead_queue(lane: Lane) -> str:
 
 RECEIPTS_QUEUE = "receipts"
 INBOUND_QUEUE = "inbound"
+INTAKE_QUEUE = "intake.cap"
 
 
 def offer_key(lane: Lane, category: str, authority: str) -> str:
@@ -105,6 +107,7 @@ def topology(prefix: str = "") -> Topology:
         Exchange(DELIVERIES),
         Exchange(RECEIPTS),
         Exchange(INBOUND),
+        Exchange(INTAKE),
         Exchange(WAITS, "headers"),
         Exchange(DEAD),
     )
@@ -117,6 +120,7 @@ def topology(prefix: str = "") -> Topology:
         ),
         _work(RECEIPTS_QUEUE, Lane.REPLY, prefix, Binding(RECEIPTS, "#")),
         _work(INBOUND_QUEUE, Lane.REPLY, prefix, Binding(INBOUND, "#")),
+        _work(INTAKE_QUEUE, Lane.EMERGENCY, prefix, Binding(INTAKE, "cap")),
         *(_wait(lane, seconds, prefix) for lane in lanes for seconds in WAITS_OF_SECONDS),
         *(_dead(lane) for lane in lanes),
     )

@@ -1,4 +1,4 @@
-"""The consuming processes: `python -m consumers fanout | deliver | receipts | inbound | reconcile`."""
+"""The consuming processes: `python -m consumers fanout | deliver | receipts | inbound | intake | reconcile`."""
 
 import asyncio
 import gc
@@ -8,16 +8,19 @@ from typing import Annotated, Any
 import typer
 import uvloop
 
-from alerting import authorities, logs, metrics
+from alerting import authorities, logs, metrics, signatures, sources
 from alerting.domain.delivery import Channel
 from alerting.domain.lanes import Lane
+from alerting.intake.receiving import Receiver
 from alerting.settings import Settings
-from alerting.topology import INBOUND_QUEUE, RECEIPTS_QUEUE, dead_queue, deliver_queue, fanout_queue
+from alerting.topology import INBOUND_QUEUE, INTAKE_QUEUE, RECEIPTS_QUEUE, dead_queue, deliver_queue, fanout_queue
 from consumers import wiring
 from consumers.deadletters import Keeper
 from consumers.deliver import Delivery
+from consumers.duty import Duty
 from consumers.fanout import FanOut
 from consumers.inbound import Inbound
+from consumers.intake import Intake, look_again
 from consumers.receipts import Receipts
 from consumers.reconcile import Reconciler
 from consumers.recording import Recorder
@@ -91,6 +94,22 @@ def inbound() -> None:
         reading = Inbound(worker.database, authorities.load(settings.authorities_folder), worker.seal)
         worker.takes(INBOUND_QUEUE, reading.take, prefetch=32, at_once=4)
         await worker.run()
+
+    _run(work)
+
+
+@app.command()
+def intake() -> None:
+    """Take CAP that others publish to the queue intake.cap; look again at whatever was left behind."""
+
+    async def work(settings: Settings) -> None:
+        worker = Worker(settings, "intake")
+        known, heard = authorities.load(settings.authorities_folder), sources.load(settings.sources_folder)
+        receiver = Receiver(worker.database, known, heard, signatures.of(settings, known))
+        taking = Intake(worker.database, receiver, heard)
+        worker.takes(INTAKE_QUEUE, taking.take, prefetch=16, at_once=2)
+        duty = Duty(worker.database, known, worker.seal)
+        await worker.run(beside={"looking again": look_again(receiver), "calling": duty.run()})
 
     _run(work)
 

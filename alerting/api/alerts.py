@@ -97,7 +97,7 @@ async def issue(identifier: str, parts: Parts = Depends(parts_of), actor: Actor 
     async with parts.database.write() as session:
         row = await _held(session, identifier, actor)
         try:
-            await issuing.issue(session, row, actor, now)
+            await issuing.issue(session, row, actor, now, parts.sign)
         except Refused as too_late:
             raise refusal(too_late.objections, status=409) from None
     return Issued(identifier=row.identifier, state=row.state, lane=row.lane, issued_at=now)
@@ -114,7 +114,7 @@ async def cancel(
     async with parts.database.write() as session:
         row = await _held(session, identifier, actor)
         authority = _authority_of(row, parts)
-        telling = await issuing.cancel(session, row, authority, actor, said.reason, _now())
+        telling = await issuing.cancel(session, row, authority, actor, said.reason, _now(), parts.sign)
     return Cancelled(identifier=row.identifier, state=row.state, cancel=telling.identifier if telling else None)
 
 

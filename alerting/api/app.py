@@ -6,13 +6,14 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from alerting import authorities
+from alerting import authorities, signatures, sources
 from alerting.amqp import Link, Publisher
 from alerting.api import alerts, areas, dead_letters, published, recipients, status, webhooks
 from alerting.api.edge import Edge
 from alerting.api.openapi import PREFIX, describes_itself
 from alerting.api.parts import Parts
 from alerting.api.problems import speaks_problems
+from alerting.intake.receiving import Receiver
 from alerting.persistence import Database
 from alerting.sealing import Seal
 from alerting.settings import Settings
@@ -21,9 +22,10 @@ from alerting.settings import Settings
 def create_app(settings: Settings) -> FastAPI:
     """The ASGI application. Connects when it starts, and starts without RabbitMQ too: the outbox keeps promises.
 
-    Raises MissingSetting or AuthorityFileError before anything is served.
+    Raises MissingSetting, AuthorityFileError, SourceFileError or SigningFailed before anything is served.
     """
     known = authorities.load(settings.authorities_folder)
+    heard, sign = sources.load(settings.sources_folder), signatures.of(settings, known)
     seal, amqp, database_url = Seal(settings.key_bytes), settings.amqp, settings.database
     _ = settings.secrets  # a secrets file that cannot be read is told now, not at the first webhook
 
@@ -31,7 +33,8 @@ def create_app(settings: Settings) -> FastAPI:
     async def connected(app: FastAPI) -> AsyncIterator[None]:
         database, link = Database(database_url), Link(amqp, "api")
         link.start()
-        app.state.parts = Parts(settings, database, known, seal, link, Publisher(link))
+        receiver = Receiver(database, known, heard, sign)
+        app.state.parts = Parts(settings, database, known, seal, link, Publisher(link), heard, sign, receiver)
         yield
         await link.stop()
         await database.close()

@@ -6,6 +6,9 @@ from fastapi import Request
 
 from alerting.amqp import Link, Publisher
 from alerting.domain.authority import Authority
+from alerting.domain.sources import Source
+from alerting.intake.receiving import Receiver
+from alerting.issuing import Sign
 from alerting.persistence import Database
 from alerting.sealing import Seal
 from alerting.settings import Settings
@@ -13,7 +16,7 @@ from alerting.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The process's own database, seal, connection to RabbitMQ, and the authorities it speaks for, by code."""
+    """The process's own database, seal and RabbitMQ connection; the authorities it speaks for, the sources it hears."""
 
     settings: Settings
     database: Database
@@ -21,6 +24,9 @@ class Parts:
     seal: Seal
     link: Link
     publisher: Publisher
+    sources: dict[str, Source]
+    sign: Sign
+    receiver: Receiver
 
 
 def parts_of(request: Request) -> Parts:

@@ -1,7 +1,6 @@
 """An alert as a CAP 1.2 document that no validator sends back: the schema's order, and the rules of its prose."""
 
 import binascii
-import math
 import re
 from base64 import b64decode
 from collections.abc import Iterable
@@ -31,12 +30,15 @@ SHA_1 = re.compile(r"[0-9a-fA-F]{40}")
 
 _LETTER = r"(?:[\w.~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})"
 _HOST = rf"(?:(?:{_LETTER}|:)*@)?{_LETTER}+(?::[0-9]{{1,5}})?"
-_PATH = rf"(?:{_LETTER}|[:@/])*"
+_PATH = rf"(?:{_LETTER}|[:@/])"
 ABSOLUTE_URI = re.compile(
-    rf"[A-Za-z][A-Za-z0-9+.-]*:(?://{_HOST}(?:/{_PATH})?|(?!//){_PATH})"
+    rf"[A-Za-z][A-Za-z0-9+.-]*:(?://{_HOST}(?:/{_PATH}*)?|(?!//){_PATH}+)"
     rf"(?:\?(?:{_LETTER}|[:@/?])*)?(?:#(?:{_LETTER}|[:@/?])*)?"
 )
 """RFC 3986 with a scheme, and letters of any script as xs:anyURI takes them; no literal IPv6 address."""
+
+HIGHEST_FEET = 1_000_000
+"""Three hundred kilometres: nothing above concerns anybody below, and no exponent is ever needed."""
 
 FOLLOWS = frozenset({cap.MsgType.UPDATE, cap.MsgType.CANCEL, cap.MsgType.ACK, cap.MsgType.ERROR})
 """What says nothing without the message it is about."""
@@ -49,8 +51,8 @@ class Unwritable(ValueError):
 def write(alert: cap.Alert) -> bytes:
     """The message as UTF-8 XML, unsigned. Raises Unwritable.
 
-    Times are cut to whole seconds, a polygon with holes becomes several without, characters that XML cannot hold
-    are left out; everything else is read back as it was.
+    Times are cut to whole seconds and heights to thousandths of a foot, a polygon with holes becomes several without,
+    what is said twice is said once, characters that XML cannot hold are left out; all else is read back as it was.
     """
     root = etree.Element(_tag("alert"), nsmap={None: NAMESPACE})  # type: ignore[dict-item]  # the stubs forget None
     _name(root, "identifier", alert.identifier)
@@ -116,10 +118,10 @@ def _info(root: etree._Element, info: cap.Info) -> None:
     _add(element, "language", _matching("language", LANGUAGE, info.language, "write it as in it-IT"))
     if not info.category:
         raise Unwritable("an info has no category: give one at least")
-    for category in info.category:
+    for category in dict.fromkeys(info.category):
         _add(element, "category", category.value)
     _must(element, "event", info.event)
-    for response in info.response_type:
+    for response in dict.fromkeys(info.response_type):
         _add(element, "responseType", response.value)
     _add(element, "urgency", info.urgency.value)
     _add(element, "severity", info.severity.value)
@@ -182,7 +184,7 @@ def _area(info: etree._Element, area: cap.Area) -> None:
         raise Unwritable(f"ceiling {area.ceiling} is below altitude {area.altitude}: exchange them")
     for name, feet in (("altitude", area.altitude), ("ceiling", area.ceiling)):
         if feet is not None:
-            _add(element, name, _decimal(name, feet))
+            _add(element, name, _feet(name, feet))
 
 
 def _shapes(area: cap.Area) -> CapText:
@@ -259,7 +261,9 @@ def _matching(what: str, pattern: re.Pattern[str], text: str, advice: str) -> st
 
 
 def _uri(what: str, text: str) -> str:
-    return _matching(what, ABSOLUTE_URI, sayable(text), "write a full address, as in https://www.comune.calcinaia.pi.it/")
+    return _matching(
+        what, ABSOLUTE_URI, sayable(text), "write a full address, as in https://www.comune.calcinaia.pi.it/"
+    )
 
 
 def _base64(text: str) -> str:
@@ -270,10 +274,10 @@ def _base64(text: str) -> str:
     return text
 
 
-def _decimal(what: str, number: float) -> str:
-    if not math.isfinite(number):
-        raise Unwritable(f"{what} is {number}: give a number of feet")
-    return written(number)
+def _feet(what: str, feet: float) -> str:
+    if not abs(feet) <= HIGHEST_FEET:
+        raise Unwritable(f"{what} is {feet}: give feet above the sea, at most {HIGHEST_FEET:,}")
+    return written(round(feet, 3))
 
 
 def _second(what: str, moment: datetime) -> datetime:

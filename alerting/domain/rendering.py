@@ -86,11 +86,6 @@ ACTIONS = {
 FOLLOW_AUTHORITIES = "tieniti informato e segui le indicazioni delle autorità."
 
 
-def most_of(rendering: "Rendering", form: Form, *, parts: int = SMS_PARTS) -> int:
-    """The most characters a form takes, as `Rendering.characters` counts them."""
-    return parts * gsm.IN_PARTS[rendering.size.encoding] if rendering.size else MOST[form]
-
-
 @dataclass(frozen=True, slots=True)
 class Rendering:
     """What one channel shows. `variables` fill a registered template in; `body` is the whole text either way.
@@ -147,6 +142,11 @@ def whole(alert: Alert, form: Form = Form.TEMPLATE) -> Rendering:
         return Rendering(_message(written.said), size=gsm.size(_message(written.said)))
     variables = _variables(said)
     return Rendering(TEMPLATE.format(*variables), variables)
+
+
+def most_of(rendering: Rendering, form: Form, *, parts: int = SMS_PARTS) -> int:
+    """The most characters a form takes, as `Rendering.characters` counts them."""
+    return parts * gsm.IN_PARTS[rendering.size.encoding] if rendering.size else MOST[form]
 
 
 def fits(rendering: Rendering, channel: Channel) -> bool:

@@ -73,7 +73,7 @@ VERBS = re.compile(
     r"\b(?:"
     r"\w+(?:[aei]re|rre)|\w{3,}(?:[aei]r|rr)(?:si|vi|ti|ci|mi|lo|la|li|le|ne|gli)"
     r"|(?:lasci|rest|evit|chiam|us|port|ascolt|allontan|prepar|segnal|spost|parcheggi|controll|limit|ripar|assicur"
-    r"|aiut|avvis|telefon|abbandon|aspett|ferm|guard|lav|cerc|consult|tagli|avvicin|attravers|entr|tocc|verific"
+    r"|aiut|avvis|telefon|abbandon|aspett|ferm|guard|lav|cerc|consult|tagli|avvicin|cammin|guid|rinvi|attravers|entr|tocc|verific"
     r"|moder|ricord|rispett|consegn|confer|prenot|present|pag|gett|inform|conserv)"
     r"(?:h?i|a|h?iamo|ate|h?ino)(?:ti|vi|si|la|lo|li|le|ne|ci)?"
     r"|(?:chiud|spegn|prend|scend|legg|bev|accend|mett|raccogl|attend|stacc|proteg|rivolg|rimuov|esp|muov|corr|riemp)"

@@ -134,7 +134,7 @@ def holds(bulletin: Bulletin, codes: Iterable[str], told: Outlook, now: datetime
     if not known:
         return None
     sure = len(known) == len(codes) and not bulletin.at_least.intersection(codes)
-    return graver(*known) if True else graver(*known, remaining(told, now))
+    return graver(*known) if sure else graver(*known, remaining(told, now))
 
 
 def newer(previous: Bulletin | None, this: Bulletin) -> bool:

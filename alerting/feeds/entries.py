@@ -9,6 +9,8 @@ from urllib.parse import urljoin
 
 from lxml import etree
 
+from alerting.cap_xml.envelopes import CAP_TYPES
+from alerting.cap_xml.grammar import NAMESPACES
 from alerting.cap_xml.parsing import FEED, parse
 from alerting.cap_xml.rules import Report
 
@@ -16,10 +18,6 @@ FEEDS = frozenset({"feed", "rss", "RDF"})
 """The outermost elements of Atom, RSS 2.0 and RSS 1.0."""
 ENTRIES = frozenset({"entry", "item"})
 MOST_ENTRIES = 5000
-OF_CAP = frozenset({"application/cap+xml", "application/common-alerting-protocol+xml"})
-NAMESPACES_OF_CAP = frozenset(
-    {"urn:oasis:names:tc:emergency:cap:1.2", "urn:oasis:names:tc:emergency:cap:1.1", "http://www.incident.com/cap/1.0"}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +60,12 @@ def _entry(element: etree._Element, address: str) -> Entry:
 def _documents(entry: etree._Element) -> Iterator[bytes]:
     """CAP inside the entry, as elements; or as text, escaped or in CDATA."""
     for element in entry.iter():
-        if _name(element) == "alert" and _namespace(element) in NAMESPACES_OF_CAP:
-            yield etree.tostring(element, encoding="utf-8", with_tail=False)
+        if _name(element) == "alert" and "cap" in _namespace(element).lower():
+            if not any(_name(above) == "alert" for above in element.iterancestors()):
+                yield etree.tostring(element, encoding="utf-8", with_tail=False)
         elif _name(element) in {"content", "description", "encoded"}:
             text = (element.text or "").strip()
-            if text.startswith(("<?xml", "<alert", "<cap:alert")) and any(one in text for one in NAMESPACES_OF_CAP):
+            if text.startswith(("<?xml", "<alert", "<cap:alert")) and any(one in text for one in NAMESPACES):
                 yield _without_encoding(text).encode()
 
 
@@ -89,7 +88,10 @@ def _links(entry: etree._Element) -> Iterator[tuple[int, str]]:
                 continue
         kind = (element.get("type") or "").partition(";")[0].strip().lower()
         if where and element.get("rel", "alternate") in {"alternate", "enclosure", "related"} and "html" not in kind:
-            yield (0 if kind in OF_CAP else 1 if kind.endswith("xml") else 2 if _name(element) != "guid" else 3), where
+            yield (
+                (0 if kind in CAP_TYPES else 1 if kind.endswith("xml") else 2 if _name(element) != "guid" else 3),
+                where,
+            )
 
 
 def _joined(address: str, link: str) -> str:

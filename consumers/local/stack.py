@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from alerting import authorities
+from alerting import authorities, sources
 from alerting.settings import Secrets
 from consumers.local import trial
 
@@ -50,7 +50,8 @@ class Stack:
     """Processes started as in service, on a broker and a database that are given.
 
     `where` holds logs, keys and secrets. `copies` says how many of a process run, one where it says nothing.
-    `whatsapp` and `telegram` are the simulators' own settings, beyond the accounts.
+    `whatsapp` and `telegram` are the simulators' own settings, beyond the accounts. Only who `asks` goes out on the
+    network, to the sources that have an address; the others hear those who hand something in.
     """
 
     where: Path
@@ -61,6 +62,7 @@ class Stack:
     copies: dict[str, int] = field(default_factory=dict)
     whatsapp: dict[str, object] = field(default_factory=dict)
     telegram: dict[str, object] = field(default_factory=dict)
+    asks: bool = False
     api_port: int = 0
     whatsapp_port: int = 0
     telegram_port: int = 0
@@ -72,6 +74,7 @@ class Stack:
         self.whatsapp_port = self.whatsapp_port or free_port()
         self.telegram_port = self.telegram_port or free_port()
         self.authorities = authorities.load()
+        self.sources = sources.FOLDER if self.asks else trial.sources_that_hand_in(self.where / "sources")
         self._credentials = trial.credentials(self.where / "secrets.json", self.authorities)
         self._key = _key(self.where / "key")
 
@@ -96,6 +99,7 @@ class Stack:
             "ALERTING_AMQP_PREFIX": self.prefix,
             "ALERTING_KEY": self._key,
             "ALERTING_SECRETS_FILE": str(self.where / "secrets.json"),
+            "ALERTING_SOURCES_FOLDER": str(self.sources),
             "ALERTING_API_PORT": str(self.api_port),
             "ALERTING_SHARE_OF_LIMIT": str(self.share_of_limit),
             "WHATSAPP_URL": self.whatsapp_url,
@@ -199,6 +203,8 @@ class Stack:
                 return bool(fetch(f"{self.whatsapp_url}/__sim/received"))
             case "simulator-telegram":
                 return bool(fetch(f"{self.telegram_url}/__sim/received"))
+            case "feeds":
+                return bool(fetch(f"http://127.0.0.1:{process.metrics_port}/metrics"))
             case _:
                 links = [
                     line

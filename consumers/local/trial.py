@@ -2,9 +2,11 @@
 
 import json
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from alerting import sources
 from alerting.domain.authority import Authority, ChannelAccess
 from alerting.domain.delivery import Channel
 from alerting.domain.rendering import TEMPLATE
@@ -32,6 +34,15 @@ def credentials(file: Path, authorities: Authorities) -> dict[str, dict[str, str
     file.touch(mode=0o600)
     file.write_text(json.dumps(made, indent=2))
     return made
+
+
+def sources_that_hand_in(folder: Path) -> Path:
+    """The sources that ship and are never asked, in a folder of their own: a trial does not go out on the network."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for source in sources.load().values():
+        if source.polling is None:
+            shutil.copy(sources.FOLDER / f"{source.name}.toml", folder)
+    return folder
 
 
 def whatsapp_settings(authorities: Authorities, known: Secrets, api: str) -> dict[str, object]:

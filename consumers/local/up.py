@@ -13,6 +13,7 @@ from consumers.local.stack import ROOT, SIMULATORS, Stack, procfile
 
 API_PORT, WHATSAPP_PORT, TELEGRAM_PORT = 8000, 9101, 9102
 FIRST_METRICS_PORT = 9200
+SOURCE = "unione-valdera"
 
 
 def up() -> int:
@@ -32,6 +33,7 @@ def up() -> int:
             api_port=API_PORT,
             whatsapp_port=WHATSAPP_PORT,
             telegram_port=TELEGRAM_PORT,
+            asks=True,
         )
         stack.prepare()
         tokens = _tokens(stack, where / "tokens.json")
@@ -56,11 +58,12 @@ def up() -> int:
 
 
 def _tokens(stack: Stack, file: Path) -> dict[str, str]:
-    """Two people to try with, made once: the author of an alert cannot approve it."""
+    """Two people to try with, made once: the author of an alert cannot approve it. And a source that hands CAP in."""
     if file.exists():
         known: dict[str, str] = json.loads(file.read_text())
         return known
     made = {"anna": stack.token("anna", "operator"), "bruno": stack.token("bruno", "approver")}
+    made[SOURCE] = stack.token(SOURCE, "feed")
     file.touch(mode=0o600)
     file.write_text(json.dumps(made, indent=2))
     return made
@@ -79,6 +82,7 @@ metriche               {stack.api}/metrics
 Per provare, in un altro terminale (Anna scrive, Bruno approva):
 export ANNA={tokens["anna"]}
 export BRUNO={tokens["bruno"]}
+export VALDERA={tokens[SOURCE]}   # la fonte {SOURCE}, che consegna CAP
 
 Ctrl-C ferma tutto. I dati restano in {stack.where}.
 """,
