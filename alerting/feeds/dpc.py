@@ -263,11 +263,9 @@ class _Gathering:
         return Bulletin(identifier, self.issued, tuple(days), zones, self._bounded(), frozenset(zones.keys() - whole))
 
     def _wholly_known(self) -> set[str]:
-        """The zones of which both days and all risks could be read: only they can be green, or end something."""
+        """The zones with a row for both days and nothing odd in it: only they can be green, or end something."""
         both = (self.today, self.today + timedelta(days=1))
-        whole = [
-            {code for code, known in self.sheets.get(day, {}).items() if known.keys() >= set(NATIONAL)} for day in both
-        ]
+        whole = [set(self.sheets.get(day, ())) for day in both]
         return set.intersection(*whole) - self.doubtful
 
     def _spans(self, day: date, colours: Mapping[Risk, Colour | None]) -> list[Span]:

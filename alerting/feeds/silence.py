@@ -12,23 +12,26 @@ NEVER_ANSWERED = 5
 
 
 def silent(source: Source, feed: Feed, now: datetime) -> str | None:
-    """For the operator on duty: since when nothing good has come from a source. None while all is well."""
+    """For the operator on duty: since when nothing good has come from a source. None while all is well.
+
+    The sentence goes on after the source's title and a colon.
+    """
     polling = source.polling
     if polling is None:
         return None
     if feed.answered_at is None:
         if feed.failures < NEVER_ANSWERED:
             return None
-        return f"{source.title} non ha mai risposto: {feed.failures} tentativi. Verificare l'indirizzo della fonte."
+        return f"non ha mai risposto in {feed.failures} tentativi. Verificare l'indirizzo della fonte."
     answered = datetime.fromtimestamp(feed.answered_at, ROME)
     if polling.silent_after and now - answered > polling.silent_after:
         return (
-            f"{source.title} non risponde dalle {answered:%H:%M del %d/%m/%Y}. Le sue allerte potrebbero mancare: "
+            f"non risponde dalle {answered:%H:%M del %d/%m/%Y}. Le sue allerte potrebbero mancare: "
             "consultare il suo sito."
         )
     if polling.due and (day := _missing_since(feed.seen, polling.due, now)):
         return (
-            f"{source.title}: il bollettino del {day:%d/%m/%Y} non è arrivato entro le {polling.due:%H:%M}. "
+            f"il bollettino del {day:%d/%m/%Y} non è arrivato entro le {polling.due:%H:%M}. "
             "Nessun dato non vuol dire verde: consultare il sito."
         )
     return None

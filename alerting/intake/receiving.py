@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -37,8 +38,10 @@ class Receiver:
         authorities: dict[str, Authority],
         sources: dict[str, Source],
         sign: issuing.Sign = issuing.unsigned,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
+        self._clock = clock
         self._desk = Desk(authorities, sources, sign)
 
     async def take(self, source: Source, raw: bytes, media_type: str, came_by: CameBy) -> list[int]:
@@ -46,7 +49,7 @@ class Receiver:
 
         Bad input raises nothing: it is kept, with what is wrong with it.
         """
-        now = datetime.now(UTC)
+        now = self._clock()
         pieces = await asyncio.to_thread(_pieces, source, raw)
         async with self._database.write() as session:
             if source.kind is Kind.CONTEXT:  # only the newest is of use, and it is large
@@ -73,7 +76,7 @@ class Receiver:
 
     async def look_again(self) -> None:
         """At what was received and has been left behind: its process was killed, or something was away."""
-        before = datetime.now(UTC) - LEFT_BEHIND
+        before = self._clock() - LEFT_BEHIND
         query = select(tables.Intake.id).where(
             tables.Intake.state == IntakeState.RECEIVED, tables.Intake.received_at < before
         )
@@ -109,7 +112,7 @@ class Receiver:
         if source is None:
             row.state, row.because = IntakeState.QUARANTINED, f"there is no source {row.source} any more"
             return
-        case = Case(self._desk, session, row, source, datetime.now(UTC))
+        case = Case(self._desk, session, row, source, self._clock())
         match source.kind:
             case Kind.CAP:
                 await messages.look(case)
@@ -130,7 +133,7 @@ class Receiver:
             row.because = sentence[:SENTENCE]
             if row.attempts >= MOST_ATTEMPTS:
                 row.state = IntakeState.QUARANTINED
-                await paging.call(session, f"intake {row.id}", f"{row.source}: {sentence}", datetime.now(UTC))
+                await paging.call(session, f"intake {row.id}", f"{row.source}: {sentence}", self._clock())
 
 
 def _pieces(source: Source, raw: bytes) -> tuple[bytes, ...]:

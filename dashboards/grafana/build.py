@@ -514,11 +514,41 @@ PROCESSES = (
         WIDTH,
         (
             Query(
-                "sum by (alertname, severity, service, lane, channel, queue, link, worker, role) "
+                "sum by (alertname, severity, service, lane, channel, queue, link, worker, role, source) "
                 '(ALERTS{alertstate="firing", alertname!="Watchdog"})'
             ),
         ),
         "table",
+    ),
+)
+
+SOURCES = (
+    Panel(
+        "Fonti mute",
+        "1: una fonte tace da troppo tempo, o il bollettino di oggi non è arrivato. Nessun dato non vuol dire verde.",
+        "none",
+        8,
+        (Query("max by (source) (alerting_feed_silent)", "{{source}}"),),
+        steps=((1, "red"),),
+    ),
+    Panel(
+        "Ultima risposta buona delle fonti",
+        "Da quanto tempo ogni fonte non dà una risposta che si possa leggere.",
+        "s",
+        8,
+        (Query("time() - max by (source) (alerting_feed_answered_timestamp_seconds)", "{{source}}"),),
+    ),
+    Panel(
+        "Domande alle fonti",
+        "Che cosa ne è venuto: qualcosa di nuovo, niente di nuovo, solo una parte, nessuna risposta buona.",
+        "none",
+        8,
+        (
+            Query(
+                "sum by (source, outcome) (increase(alerting_feed_polls_total[$__rate_interval]))",
+                "{{source}} {{outcome}}",
+            ),
+        ),
     ),
 )
 
@@ -530,6 +560,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
     ("Esiti e motivi", OUTCOMES),
     ("Nuovi tentativi, lettere morte, conti fermi", TROUBLE),
     ("Processi e collegamenti", PROCESSES),
+    ("Fonti che ci avvisano", SOURCES),
 )
 
 

@@ -492,7 +492,7 @@ async def test_a_silence_is_told_once_and_so_is_its_end(database: Database, site
     await asyncio.sleep(0.4)
     row = await one_round(database, source, desk)
     await one_round(database, source, desk)
-    assert len(desk.alarms) == 1 and (desk.alarms[0] or "").startswith("Regione Toscana non risponde dalle ")
+    assert len(desk.alarms) == 1 and (desk.alarms[0] or "").startswith("non risponde dalle ")
     assert row.silent_since is not None
     assert REGISTRY.get_sample_value("alerting_feed_silent", {"source": source.name}) == 1
     site.pages["/feed"] = cap("allerta-1")
@@ -519,7 +519,7 @@ async def test_a_source_that_never_answered_is_told_too(database: Database, site
     source = a_source(site)
     for _ in range(6):
         await one_round(database, source, desk)
-    assert desk.alarms == ["Regione Toscana non ha mai risposto: 5 tentativi. Verificare l'indirizzo della fonte."]
+    assert desk.alarms == ["non ha mai risposto in 5 tentativi. Verificare l'indirizzo della fonte."]
 
 
 async def test_a_bulletin_is_known_by_when_it_was_issued(database: Database, site: Site, desk: Desk) -> None:

@@ -82,7 +82,7 @@ async def test_a_document_is_never_asked_for_twice(town: Town) -> None:
     assert (again.status, again.body) == (304, "")
 
 
-@pytest.mark.parametrize("name", ["nessuno", "con%20spazio", "..%2f..%2fetc", "%00", "x" * 300, "atom%0a"])
+@pytest.mark.parametrize("name", ["nessuno", "con%20spazio", "..%5c..%5cetc", "%00", "x" * 300, "atom%0a"])
 async def test_what_was_never_issued_is_not_found(town: Town, name: str) -> None:
     answer = await get(town, f"/cap/{name}.xml")
     assert answer.status == 404 and answer.headers["Access-Control-Allow-Origin"] == "*"

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta, timezone
 
 from hypothesis import given
@@ -18,12 +19,16 @@ moments = st.timedeltas(timedelta(0), timedelta(days=36_525)).map(
 )
 pairs = st.lists(st.builds(cap.NamedValue, words, words), max_size=2).map(tuple)
 tidy_polygons = polygons().map(lambda polygon: polygon.tidy())
+feet = st.none() | st.floats(-1_000, 100_000)
+resources = st.builds(cap.Resource, words, words, st.none() | st.integers(0, 10**9), words, words, words)
 areas = st.builds(
     cap.Area,
     words,
     st.lists(tidy_polygons, max_size=2, unique=True).map(tuple),
     st.lists(circles, max_size=2, unique=True).map(tuple),
     pairs,
+    feet,
+    feet,
 )
 infos = st.builds(
     cap.Info,
@@ -32,30 +37,40 @@ infos = st.builds(
     urgency=st.sampled_from(cap.Urgency),
     severity=st.sampled_from(cap.Severity),
     certainty=st.sampled_from(cap.Certainty),
-    expires=moments,
+    expires=st.none() | moments,
     headline=words,
     description=words,
     language=st.sampled_from(["it-IT", "en", "de"]),
     instruction=words,
     response_type=st.lists(st.sampled_from(cap.ResponseType), max_size=2).map(tuple),
+    audience=words,
+    event_codes=pairs,
+    effective=st.none() | moments,
     onset=st.none() | moments,
     sender_name=words,
     web=words,
     contact=words,
     parameters=pairs,
+    resources=st.lists(resources, max_size=2).map(tuple),
     areas=st.lists(areas, max_size=2).map(tuple),
 )
+several = st.lists(words, max_size=2).map(tuple)
 alerts = st.builds(
     cap.Alert,
-    words,
-    words,
-    moments,
-    st.sampled_from(cap.Status),
-    st.sampled_from(cap.MsgType),
-    st.lists(infos, min_size=1, max_size=2).map(tuple),
-    st.sampled_from(cap.Scope),
-    words,
-    st.lists(st.builds(cap.Reference, words, words, moments), max_size=2).map(tuple),
+    identifier=words,
+    sender=words,
+    sent=moments,
+    status=st.sampled_from(cap.Status),
+    msg_type=st.sampled_from(cap.MsgType),
+    infos=st.lists(infos, min_size=1, max_size=2).map(tuple),
+    scope=st.sampled_from(cap.Scope),
+    source=words,
+    restriction=words,
+    addresses=several,
+    codes=several,
+    note=words,
+    references=st.lists(st.builds(cap.Reference, words, words, moments), max_size=2).map(tuple),
+    incidents=several,
 )
 
 
@@ -98,9 +113,38 @@ def test_an_area_named_by_geocode_alone_has_no_boundary() -> None:
     named = cap.Area("Fornacette", geocodes=(cap.NamedValue("ISTAT", "050004"),))
     document = cap_json.to_json(fornacette(named))
     assert document["infos"][0]["areas"] == [
-        {"area_desc": "Fornacette", "boundary": None, "geocodes": [{"name": "ISTAT", "value": "050004"}]}
+        {
+            "area_desc": "Fornacette",
+            "boundary": None,
+            "geocodes": [{"name": "ISTAT", "value": "050004"}],
+            "altitude": None,
+            "ceiling": None,
+        }
     ]
     assert cap_json.from_json(document).geofence is None
+
+
+def test_what_an_older_release_kept_is_still_read() -> None:
+    document = cap_json.to_json(fornacette(cap.Area("Fornacette", (), (Circle(Point(43.67, 10.59), 1.0),))))
+    for name in ("source", "restriction", "addresses", "codes", "incidents"):
+        del document[name]
+    [info] = document["infos"]
+    for name in ("audience", "event_codes", "effective", "resources"):
+        del info[name]
+    [area] = info["areas"]
+    for name in ("altitude", "ceiling"):
+        del area[name]
+    assert cap_json.from_json(document) == fornacette(cap.Area("Fornacette", (), (Circle(Point(43.67, 10.59), 1.0),)))
+
+
+def test_every_field_of_a_message_is_kept() -> None:
+    """Whoever gives a class of CAP a field gives it to the drawn messages above too, or it could be lost unseen."""
+    document = cap_json.to_json(fornacette(cap.Area("Fornacette")))
+    [info] = document["infos"]
+    kept = {cap.Alert: set(document), cap.Info: set(info), cap.Area: set(info["areas"][0])}
+    kept[cap.Area] = kept[cap.Area] - {"boundary"} | {"polygons", "circles"}
+    for of_cap, names in kept.items():
+        assert names == {field.name for field in fields(of_cap)}, of_cap
 
 
 def test_a_circle_keeps_every_digit_and_stays_a_circle() -> None:

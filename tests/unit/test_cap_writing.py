@@ -76,11 +76,13 @@ def areas(draw: st.DrawFn) -> cap.Area:
     altitude = draw(st.none() | feet)
     return cap.Area(
         area_desc=draw(said),
-        polygons=draw(st.lists(polygons().map(lambda polygon: Polygon(polygon.outer)), max_size=2).map(tuple)),
-        circles=draw(st.lists(circles, max_size=2).map(tuple)),
+        polygons=draw(
+            st.lists(polygons().map(lambda polygon: Polygon(polygon.outer)), max_size=2, unique=True).map(tuple)
+        ),
+        circles=draw(st.lists(circles, max_size=2, unique=True).map(tuple)),
         geocodes=draw(pairs),
         altitude=altitude,
-        ceiling=None if altitude is None else draw(st.none() | st.floats(0, 1_000).map(lambda above: altitude + above)),
+        ceiling=None if altitude is None else draw(st.none() | feet.map(lambda above: round(altitude + abs(above), 3))),
     )
 
 
@@ -91,7 +93,7 @@ def infos(draw: st.DrawFn) -> cap.Info:
     latest = max((moment for moment in (begins, effective) if moment), default=SENT)
     lasts = draw(st.none() | st.integers(1, 10**7))
     return cap.Info(
-        category=draw(st.lists(st.sampled_from(cap.Category), min_size=1, max_size=2).map(tuple)),
+        category=draw(st.lists(st.sampled_from(cap.Category), min_size=1, max_size=2, unique=True).map(tuple)),
         event=draw(said),
         urgency=draw(st.sampled_from(cap.Urgency)),
         severity=draw(st.sampled_from(cap.Severity)),
@@ -101,7 +103,7 @@ def infos(draw: st.DrawFn) -> cap.Info:
         description=draw(prose),
         language=draw(st.from_regex(LANGUAGE, fullmatch=True)),
         instruction=draw(prose),
-        response_type=draw(st.lists(st.sampled_from(cap.ResponseType), max_size=2).map(tuple)),
+        response_type=draw(st.lists(st.sampled_from(cap.ResponseType), max_size=2, unique=True).map(tuple)),
         audience=draw(prose),
         event_codes=draw(pairs),
         effective=effective,
@@ -268,7 +270,7 @@ UNWRITABLE = [
     (fornacette(identifier="calcinaia-1", references=(EARLIER,)), "calcinaia-1 references itself"),
     (fornacette(references=(replace(EARLIER, sent=SENT + timedelta(minutes=1)),)), "which was sent after it"),
     (fornacette(references=(replace(EARLIER, identifier="piena del 21"),)), "references: identifier 'piena del 21'"),
-    (fornacette(references=(replace(EARLIER, sent=SENT.replace(tzinfo=None)),)), "references 2026-11-21 09:00:00 has no"),
+    (fornacette(references=(replace(EARLIER, sent=SENT.replace(tzinfo=None)),)), "references 2026-11-21 09:00:00 has"),
     (fornacette(scope=cap.Scope.PRIVATE), "addresses is empty"),
     (fornacette(scope=cap.Scope.PRIVATE, addresses=('la "sala"',)), "addresses: 'la \"sala\"' is no name"),
     (fornacette(scope=cap.Scope.RESTRICTED), "restriction is empty"),
@@ -295,6 +297,8 @@ UNWRITABLE = [
     (fornacette(in_area(ceiling=100.0)), "ceiling stands without altitude"),
     (fornacette(in_area(ceiling=100.0, altitude=200.0)), "ceiling 100.0 is below altitude 200.0"),
     (fornacette(in_area(altitude=float("nan"))), "altitude is nan"),
+    (fornacette(in_area(altitude=0.0, ceiling=1e300)), "ceiling is 1e+300"),
+    (fornacette(piena(web="https:")), "web"),
     (fornacette(in_area(polygons=(Polygon(SQUARE.outer[:-1]),))), "the ring is not closed"),
     (fornacette(in_area(polygons=(Polygon(BOWTIE),))), "crosses itself"),
     (fornacette(in_area(circles=(Circle(FORNACETTE, 0.0),))), "radius"),

@@ -15,6 +15,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from alerting import metrics
 from alerting.domain.delivery import Channel, Progress, Reason
 from alerting.domain.lanes import Lane
+from alerting.feeds.rounds import Outcome
 from dashboards.grafana import build
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +48,7 @@ VALUES = {
     "lane": {str(lane) for lane in Lane},
     "channel": {str(channel) for channel in Channel},
     "reason": {str(reason) for reason in Reason} | {""},
-    "outcome": {"accepted", "deferred", "refused", "uncertain", "rejected"},
+    "outcome": {"accepted", "deferred", "refused", "uncertain", "rejected"} | {str(outcome) for outcome in Outcome},
     "progress": {progress.name.lower() for progress in Progress} | {"unknown"},
     "result": {"confirmed", "unconfirmed", "returned", "granted", "denied"},
     "action": {"draft", "approve", "issue", "cancel"},

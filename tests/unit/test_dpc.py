@@ -227,6 +227,12 @@ def test_an_info_that_nobody_understands_leaves_its_zones_unknown(event: str, on
     assert F1 not in bulletin.zones
 
 
+def test_a_day_that_cap_ends_at_midnight_is_not_the_day_after_too() -> None:
+    whole_day = made.info(Risk.VENTO, GIALLA, [F1], MIDNIGHT, NEXT_MIDNIGHT).replace("VENTO", "TEMPORALI")
+    bulletin = read({CAP_XML: made.cap(ISSUED, TODAY, TOMORROW, extra=whole_day)})
+    assert bulletin.zones[F1] == (Span(Risk.TEMPORALI, GIALLA, MIDNIGHT, NEXT_MIDNIGHT),)
+
+
 def test_a_row_without_a_zone_is_left_out_and_a_zone_twice_is_the_graver() -> None:
     rows = [made.row(zone, colours) for zone, colours in TODAY.items()]
     rows += [made.row("???", {}), made.row(A4, {Risk.IDRAULICO: ROSSA}), made.row(B, {})]
@@ -332,6 +338,13 @@ def test_a_member_that_lies_about_its_size_is_not_believed() -> None:
     assert "zip-member" in rules(dpc.read_archive(bytes(raw)))
 
 
+def test_an_archive_that_lies_about_how_many_it_holds_is_not_read() -> None:
+    raw = bytearray(made.packed({f"{n}.txt": b"" for n in range(200)}))
+    struct.pack_into("<H", raw, len(raw) - archive.END_RECORD_LENGTH + 10, 3)
+    with pytest.raises(dpc.BulletinUnreadable, match="says otherwise"):
+        dpc.read_archive(bytes(raw))
+
+
 def test_two_members_of_one_name_are_neither() -> None:
     into = BytesIO(made.packed(FILES))
     with zipfile.ZipFile(into, "a") as opened:
@@ -346,7 +359,7 @@ def test_two_members_of_one_name_are_neither() -> None:
     [
         (b"", "no end record"),
         (b"<html>429 Too Many Requests</html>", "no end record"),
-        (made.packed({f"{n}.txt": b"" for n in range(archive.MOST_MEMBERS + 1)}), "members"),
+        (made.packed({f"{n}.txt": b"" for n in range(archive.MOST_MEMBERS + 1)}), "65 members, more"),
         (made.packed({"leggimi.txt": b"ciao"}), "holds no table"),
         (made.packed({"20259913_1531_today.dbf": b"x"}), "holds no table"),
         (made.packed({TODAY_DBF: b"x", CAP_XML: b"x"}), "neither its tables nor its CAP"),
@@ -411,6 +424,15 @@ def test_deleted_rows_are_left_out_and_odd_ones_are_noted() -> None:
     table = dbf.read(bytes(raw), "oggi.dbf")
     assert [row["Zona_all"] for row in table.rows] == [F1]
     assert [finding.rule for finding in table.findings] == ["dbf-mark"]
+
+
+def test_a_table_that_ends_before_its_last_record_is_cut_however_long_the_file_is() -> None:
+    raw = bytearray(WHOLE)
+    header, width = struct.unpack_from("<HH", raw, 8)
+    raw[header + 2 * width] = dbf.END_OF_FILE
+    table = dbf.read(bytes(raw), "oggi.dbf")
+    assert [row["Zona_all"] for row in table.rows] == [A4, B]
+    assert [finding.rule for finding in table.findings] == ["dbf-cut"]
 
 
 def test_a_table_in_utf_8_says_so_beside_it() -> None:

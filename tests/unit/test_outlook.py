@@ -185,6 +185,12 @@ def test_a_warning_that_is_over_does_not_swallow_a_short_new_one_that_continues_
     assert change(told, (span(TEMPORALI, GIALLA, "18:00", "18:50"),), at("18:10")) is Trend.NEW
 
 
+def test_an_edge_that_moves_by_an_hour_is_a_change() -> None:
+    told, holds = (span(TEMPORALI, GIALLA, "12:00", "18:00"),), (span(TEMPORALI, GIALLA, "12:00", "19:00"),)
+    assert change(told, holds, NOON) is Trend.EXTENDED
+    assert change(holds, told, NOON) is Trend.DOWNGRADE
+
+
 def test_small_steps_do_not_add_up_unheard() -> None:
     told = (span(TEMPORALI, GIALLA, "12:00", "18:00"),)
     assert change(told, (span(TEMPORALI, GIALLA, "12:00", "18:50"),), NOON) is None

@@ -141,7 +141,7 @@ FAULTS = [
     ("too-long", said(description="L'Arno sale e può allagare le strade. " * 40)),
     ("headline-long", said(headline="allerta arancione " * 10)),
     ("sms-long", said(description="L'Arno può allagare le strade basse. " * 15)),
-    ("sms-letters", said(description="L'Arno (Арно) può allagare le strade.", web="")),
+    ("sms-letters", said(headline="Piena", description="L'Арно può allagare.", web="", contact="")),
     ("like-it-alert", said(headline="IT-alert: piena dell'Arno")),
     ("like-it-alert", said(description="It Alert avvisa che l'Arno sale.")),
     ("like-it-alert", said(Status.TEST, headline="TEST TEST piena dell'Arno")),
