@@ -350,6 +350,8 @@ def _out(row: tables.Alert) -> AlertOut:
         approver=row.approver,
         cancels=row.cancels,
         updates=row.updates,
+        intake=row.intake,
+        source=row.author if row.intake is not None else None,  # whoever wrote it is the source
         drafted_at=row.drafted_at,
         approved_at=row.approved_at,
         issued_at=row.issued_at,

@@ -6,9 +6,21 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from alerting import authorities, signatures, sources
+from alerting import authorities, signatures
 from alerting.amqp import Link, Publisher
-from alerting.api import alerts, areas, dead_letters, published, recipients, status, webhooks
+from alerting.api import (
+    alerts,
+    areas,
+    cap,
+    dead_letters,
+    intake,
+    pages,
+    published,
+    recipients,
+    sources,
+    status,
+    webhooks,
+)
 from alerting.api.edge import Edge
 from alerting.api.openapi import PREFIX, describes_itself
 from alerting.api.parts import Parts
@@ -17,6 +29,7 @@ from alerting.intake.receiving import Receiver
 from alerting.persistence import Database
 from alerting.sealing import Seal
 from alerting.settings import Settings
+from alerting.sources import load as load_sources
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -25,7 +38,7 @@ def create_app(settings: Settings) -> FastAPI:
     Raises MissingSetting, AuthorityFileError, SourceFileError or SigningFailed before anything is served.
     """
     known = authorities.load(settings.authorities_folder)
-    heard, sign = sources.load(settings.sources_folder), signatures.of(settings, known)
+    heard, sign = load_sources(settings.sources_folder), signatures.of(settings, known)
     seal, amqp, database_url = Seal(settings.key_bytes), settings.amqp, settings.database
     _ = settings.secrets  # a secrets file that cannot be read is told now, not at the first webhook
 
@@ -47,7 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
         openapi_url=f"{PREFIX}/openapi.json",
         redirect_slashes=False,
     )
-    for noun in (alerts, areas, recipients, dead_letters, webhooks, status):
+    for noun in (alerts, areas, recipients, cap, intake, pages, sources, dead_letters, webhooks, status):
         app.include_router(noun.router, prefix=PREFIX)
     app.include_router(published.router)
     app.include_router(status.figures)

@@ -45,6 +45,8 @@ class Problem(Exception):
     detail: str
     errors: tuple[Flaw, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """Members of its own, as RFC 9457 lets a problem have."""
 
     def response(self, path: str) -> Response:
         """The answer, for a request to `path`."""
@@ -57,6 +59,7 @@ class Problem(Exception):
         }
         if self.errors:
             said["errors"] = [{"pointer": flaw.pointer, "detail": flaw.detail} for flaw in self.errors]
+        said |= self.more
         # What somebody sent may hold half a surrogate pair, which UTF-8 cannot say.
         body = json.dumps(said, ensure_ascii=False).encode(errors="replace")
         return Response(body, self.status, dict(self.headers), MEDIA_TYPE)

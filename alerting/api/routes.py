@@ -28,6 +28,8 @@ class Guarded(APIRoute):
     Whatever a recognised actor is refused leaves one line in the audit, in a transaction of its own.
     """
 
+    most_bytes = MOST_BYTES
+
     def get_route_handler(self) -> Handler:
         handle = super().get_route_handler()
         takes_json = self.body_field is not None
@@ -39,7 +41,7 @@ class Guarded(APIRoute):
             try:
                 if takes_json:
                     _check_media_type(request)
-                return await handle(limited(request, MOST_BYTES))
+                return await handle(limited(request, self.most_bytes))
             except Exception as error:
                 problem = problem_of(error, request.url.path)
                 if problem is not None and _counts_as_refused(problem, request):
@@ -99,7 +101,7 @@ async def _note(parts: Parts, actor: Actor, problem: Problem, request: Request, 
             at=datetime.now(UTC),
             actor=actor.name,
             action="refused",
-            subject=_plain(request.path_params.get("identifier") or "-"),
+            subject=_plain(request.path_params.get("identifier") or request.path_params.get("number") or "-"),
             asked=f"{request.method} {path}",
             status=problem.status,
             fields=fields,

@@ -11,10 +11,13 @@ from alerting.domain.cap import MsgType, Status
 from alerting.domain.delivery import Channel
 from alerting.domain.findings import Weight
 from alerting.domain.gsm import Encoding
+from alerting.domain.intake import CameBy, IntakeState
 from alerting.domain.kinds import Colour, Kind, Risk
 from alerting.domain.lanes import Lane
 from alerting.domain.lifecycle import State
 from alerting.domain.rendering import Form
+from alerting.domain.sources import Kind as SourceKind
+from alerting.domain.sources import Nearness
 
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:\d\d)?", re.ASCII)
 YEARS = range(2000, 2100)
@@ -166,6 +169,8 @@ class AlertOut(Output):
     approver: str | None
     cancels: str | None = Field(description="The alert this one takes back.")
     updates: str | None = Field(description="The alert this one takes the place of, as soon as it is issued.")
+    intake: int | None = Field(description="The number of the document it was made from, of a source.")
+    source: str | None = Field(description="Whose document that is.")
     drafted_at: datetime
     approved_at: datetime | None
     issued_at: datetime | None
@@ -431,6 +436,153 @@ class DeadLetterDetail(DeadLetterOut):
     headers: dict[str, Any]
     body: str
     bytes: int = Field(description="How long the body is that is kept.")
+
+
+# ── what others say ─────────────────────────────────────────────────────────────────────────────────
+
+
+class DefectOut(Output):
+    """What is wrong with a document, or worth knowing about it."""
+
+    rule: str = Field(description="A stable id: polygon-open, sent-naive, envelope…")
+    severity: Weight
+    line: int | None = Field(description="Counted from 1; null where a line makes no sense.")
+    text: str
+
+
+class BecameOut(Output):
+    """What was done for one comune because of a document."""
+
+    authority: str | None = Field(description="Null where it concerns no comune in particular.")
+    did: str = Field(description="issued, drafted, joined (told already), cancelled, shown, nothing…")
+    alert: str | None
+    because: str
+
+
+class IntakeOut(Output):
+    """A document that a source handed us, and where it stands.
+
+    received: not looked at yet; taken: what had to follow has followed; repeated: the same message again; quarantined:
+    somebody decides; rejected: not to be used; dismissed: somebody decided against it.
+    """
+
+    number: int
+    source: str
+    came_by: CameBy
+    received_at: datetime
+    media_type: str
+    sha256: str
+    state: IntakeState
+    because: str = Field(description="Why it stands there; empty where all is well.")
+    headline: str
+    errors: int = Field(description="Findings that break a rule.")
+    warnings: int = Field(description="Findings that a careful issuer would mend.")
+    settled_at: datetime | None
+    settled_by: str | None = Field(description="Who let it pass, or dismissed it.")
+
+
+class IntakeDetail(IntakeOut):
+    """One document with all that was found in it, and what became of it in each comune."""
+
+    findings: list[DefectOut]
+    became: list[BecameOut]
+
+
+class IntakeList(Output):
+    """A page of documents, the newest first. `next_cursor` is null on the last one."""
+
+    items: list[IntakeOut]
+    next_cursor: int | None
+
+
+class HandedIn(Output):
+    """What became of what was handed in: one item, or one for each message inside an envelope."""
+
+    items: list[IntakeDetail]
+
+
+class PageOut(Output):
+    """Something that somebody on duty is to look at. `acknowledged_at` is null while nobody has."""
+
+    number: int
+    authority: str | None = Field(description="Whose it is; null is everybody's.")
+    about: str = Field(description="What to look at: `alert …`, `intake 12`, `source dpc-criticita`.")
+    sentence: str
+    at: datetime
+    called: int = Field(description="How many times somebody was called.")
+    called_at: datetime | None
+    acknowledged_at: datetime | None
+    acknowledged_by: str | None
+
+
+class PageList(Output):
+    """Pages, the newest first. `next_cursor` is null on the last one."""
+
+    items: list[PageOut]
+    next_cursor: int | None
+
+
+class SourceOut(Output):
+    """Somebody who feeds us, and how it stands with them. What is null has not happened, or is not asked for."""
+
+    name: str
+    title: str
+    kind: SourceKind
+    nearness: Nearness
+    enabled: bool
+    polled: bool = Field(description="Whether we ask; otherwise it hands in.")
+    asked_at: datetime | None
+    answered_at: datetime | None = Field(description="Its last answer to work with, new or not.")
+    failures: int = Field(description="Since that answer.")
+    trouble: str
+    silent_since: datetime | None
+    last_24_hours: dict[IntakeState, int] = Field(description="Documents received, by where they stand now.")
+    last_received_at: datetime | None
+    last_headline: str
+
+
+class SourceList(Output):
+    """All sources that have a file here."""
+
+    items: list[SourceOut]
+
+
+class ExpectedOut(Output):
+    """One phenomenon that MeteoAlarm expects in a region."""
+
+    phenomenon: str | None = Field(description="vento, pioggia, temporali…; null for a number nobody knows.")
+    colour: str = Field(description="gialla, arancione, rossa.")
+    event: str
+    headline: str
+    description: str
+    disclaimer: str = Field(description="Of this warning: show it beside the description.")
+    sender: str
+    sent: datetime
+    onset: datetime
+    expires: datetime
+
+
+class ContextSource(Output):
+    """What one source expects in the region. With `fetched_at` null or with findings, nothing here is not green."""
+
+    source: str
+    title: str
+    licence: str
+    disclaimer: str
+    fetched_at: datetime | None = Field(description="When this document came; null where there is none.")
+    confirmed_at: datetime | None = Field(
+        description="When the source last answered, with this or that it still holds."
+    )
+    warnings: list[ExpectedOut]
+    findings: list[DefectOut] = Field(description="What of it could not be read.")
+
+
+class ContextOut(Output):
+    """For operators' eyes: what others expect here. Never official, never sent to anybody."""
+
+    official: bool = Field(False, description="Never: the official warnings are the Dipartimento's and the comune's.")
+    region: str = Field(description="As EMMA_ID: IT009 is Toscana.")
+    items: list[ContextSource]
 
 
 # ── the system itself ───────────────────────────────────────────────────────────────────────────────

@@ -34,6 +34,10 @@ class Doing(Enum):
     PREVIEW = "preview an alert"
     REGISTER = "register recipients"
     TEND = "tend dead letters"
+    HAND_IN = "hand in what a source says"
+    SETTLE = "decide on a document in quarantine"
+    WATCH = "see what waits for the staff"
+    ANSWER = "acknowledge a page"
 
 
 ALL = frozenset(Role)
@@ -48,6 +52,10 @@ PERMITTED = {
     Doing.PREVIEW: ALL,
     Doing.REGISTER: frozenset({Role.OPERATOR, Role.ADMIN}),
     Doing.TEND: frozenset({Role.OPERATOR, Role.ADMIN}),
+    Doing.HAND_IN: STAFF | {Role.FEED},
+    Doing.SETTLE: STAFF,
+    Doing.WATCH: STAFF | {Role.VIEWER},
+    Doing.ANSWER: STAFF,
 }
 
 bearer = HTTPBearer(auto_error=False, description="A token made with `python -m alerting token`.")
@@ -138,6 +146,12 @@ def within(actor: Actor, authority: str) -> None:
             403,
             f"{actor.name} is of {actor.authority} and cannot act for another authority: use a token of that one",
         )
+
+
+def for_all(actor: Actor, because: str) -> None:
+    """Some things concern every authority. Raises a 403 Problem for whoever is bound to one."""
+    if actor.authority is not None:
+        raise Problem(403, f"{actor.name} is of {actor.authority}, and {because}: use a token that is for all of them")
 
 
 def _unknown(sentence: str) -> Problem:

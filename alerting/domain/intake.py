@@ -7,6 +7,8 @@ class CameBy(Enum):
     """Which door it came in by."""
 
     HTTP = "http"
+    HAND = "hand"
+    """Over HTTP too, by somebody of the staff, who had it some other way. No machine answers for it."""
     AMQP = "amqp"
     POLL = "poll"
 

@@ -121,7 +121,7 @@ def _headline(trend: Trend, left: Outlook, told_left: Outlook, more: Outlook, no
         case Trend.UPGRADE:
             return _upgrade(left, told_left, now)
         case Trend.EXTENDED:
-            return _extended(told_left, more)
+            return _extended(left, told_left, more)
         case Trend.DOWNGRADE:
             return _downgrade(left, told_left)
         case Trend.ENDED:
@@ -142,21 +142,30 @@ def _upgrade(left: Outlook, told_left: Outlook, now: datetime) -> str:
     return _shortest_that_fits(rises, _risks(left, top), _from_when(left, top, now))
 
 
-def _extended(told_left: Outlook, more: Outlook) -> str:
+def _extended(left: Outlook, told_left: Outlook, more: Outlook) -> str:
     top = _gravest(more)
-    longer = tuple(span for span in more if span.colour is top)
+    longer = _of(more, top)
     until, starts = _end_of(longer), _start_of(longer)
+    risks, stays = _risks(more, top), _stays(left, top)
+    before, after = _gravest(told_left), _gravest(left)
+    if GRAVITY[after] < GRAVITY[before]:
+        falls = f"L'allerta scende da {before.value} {_to(after)}, ora"
+        return _shortest_that_fits(falls, _risks(left, after), f" fino alle {_until(_end_of(_of(left, after)))}")
     if until - _end_of(told_left) >= SLACK:
-        return _shortest_that_fits(
-            "L'allerta continua,", f"{top.value}{_risks(more, top)}", f" fino alle {_until(until)}"
-        )
+        when = f" fino alle {_until(until)}"
+        return _shortest_that_fits("L'allerta continua,", f"{top.value}{risks}", when, stays)
     known = {span.risk for span in told_left}
     if starts < _start_of(told_left) and all(span.risk in known for span in longer):
-        return _shortest_that_fits(
-            f"L'allerta {top.value} comincia prima", _risks(more, top), f" dalle {_clock(starts)}"
-        )
+        return _shortest_that_fits(f"L'allerta {top.value} comincia prima", risks, f" dalle {_clock(starts)}", stays)
     # A risk nobody was told of, or one that rises to where another is.
-    return _shortest_that_fits(f"Allerta {top.value} anche", _risks(more, top), "")
+    also = "anche" if known & {span.risk for span in left} else "ora"
+    return _shortest_that_fits(f"Allerta {top.value} {also}", risks, "", stays)
+
+
+def _stays(left: Outlook, said: Colour) -> str:
+    """What is added must not be read as if something graver were over."""
+    top = _gravest(left)
+    return f"; resta {top.value} fino alle {_until(_end_of(_of(left, top)))}" if top is not said else ""
 
 
 def _downgrade(left: Outlook, told_left: Outlook) -> str:
@@ -168,22 +177,27 @@ def _downgrade(left: Outlook, told_left: Outlook) -> str:
 
 
 def _end(told_left: Outlook, now: datetime) -> Said:
-    top = _gravest(told_left)
+    colours = {colour for _, colour in _ranked(told_left)}
+    allerta = f"Fine dell'allerta {colours.pop().value}" if len(colours) == 1 else "Fine dell'allerta"
     return Said(
-        _shortest_that_fits(f"Fine dell'allerta {top.value}", _risks(told_left, None), ""),
+        _shortest_that_fits(allerta, _risks(told_left, None), ""),
         f"L'allerta annunciata fino alle {_until(_end_of(told_left))} è finita alle {_clock(now)}: "
-        "il pericolo previsto non c'è più.",
+        "non sono più previsti pericoli.",
         AFTERWARDS,
     )
 
 
-def _shortest_that_fits(what: str, risks: str, when: str) -> str:
-    """All of it, or without the time, or with fewer words for the risks."""
-    spaced = f"{what} {risks.strip()}"
-    for headline in (spaced + when, spaced, f"{what} per più rischi"):
+def _shortest_that_fits(what: str, risks: str, when: str, stays: str = "") -> str:
+    """All of it, or without the time, or with fewer words for the risks; what stays is never left out."""
+    spaced, few = f"{what} {risks.strip()}", f"{what} per più rischi"
+    for headline in (spaced + when + stays, spaced + stays, few + when + stays, few + stays):
         if len(headline) <= LONGEST_HEADLINE:
             return headline
     return what
+
+
+def _of(held: Outlook, colour: Colour) -> Outlook:
+    return tuple(span for span in held if span.colour is colour)
 
 
 def _risks(held: Outlook, colour: Colour | None) -> str:
@@ -194,7 +208,7 @@ def _risks(held: Outlook, colour: Colour | None) -> str:
 
 def _from_when(held: Outlook, colour: Colour, now: datetime) -> str:
     """When the gravest colour begins, if that is not yet."""
-    starts = min(span.starts for span in held if span.colour is colour)
+    starts = _start_of(_of(held, colour))
     return f" dalle {_clock(starts)}" if starts - now >= SLACK else ""
 
 

@@ -30,6 +30,7 @@ from tests.benchmarks.drain import drain
 from tests.benchmarks.fanout import fanout
 from tests.benchmarks.growth import growth
 from tests.benchmarks.idle import idle
+from tests.benchmarks.intake import intake
 from tests.benchmarks.overtake import overtakes
 from tests.benchmarks.whole import whole
 
@@ -37,6 +38,7 @@ BOOK = ROOT / "var" / "bench.json"
 
 PARTS: dict[str, Callable[[Services], Runs]] = {
     "idle": idle,
+    "intake": intake,
     "overtake": overtakes,
     "cap": cap,
     "drain": drain,
@@ -53,6 +55,7 @@ MUST: dict[str, tuple[str, float]] = {
     "idle.postgresql.p99_ms": ("≤", 250),
     "idle.sqlite.p50_ms": ("≤", 60),
     "idle.sqlite.p99_ms": ("≤", 250),
+    "intake.first_p99_ms": ("≤", 1000),
     "overtake.p99_ms": ("≤", 250),
     "overtake.behind": ("≤", 16),
     "overtake.ratio_kannel": (">", 1),
