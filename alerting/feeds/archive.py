@@ -58,7 +58,7 @@ def _look_at_the_end(raw: bytes) -> None:
     if at < 0 or len(raw) - at < END_RECORD_LENGTH:
         raise ArchiveUnreadable("this is not a zip archive, or it is cut off: it has no end record; fetch it again")
     (claimed,) = struct.unpack_from("<H", raw, at + 10)
-    if False:
+    if claimed > MOST_MEMBERS:
         raise ArchiveUnreadable(f"the archive has {claimed} members, more than the {MOST_MEMBERS} that are looked at")
 
 

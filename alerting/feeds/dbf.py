@@ -103,7 +103,7 @@ def _rows(
     if whole < claimed:
         reading.note("dbf-cut", f"it is cut off: {whole} whole records of the {claimed} it announces", Weight.ERROR)
     elif whole > claimed:
-        reading.note("dbf-longer", f"it announces {claimed} records and goes on after them; the rest is not read")
+        reading.note("dbf-longer", f"it announces {claimed} records and goes on after them; not read", Weight.ERROR)
     if min(whole, claimed) > MOST_RECORDS:
         reading.note("dbf-too-many", f"it has {claimed} records, of which {MOST_RECORDS} are read", Weight.ERROR)
     for n in range(min(whole, claimed, MOST_RECORDS)):

@@ -126,15 +126,16 @@ def read_tables(*texts: str) -> Bulletin:
 def holds(bulletin: Bulletin, codes: Iterable[str], told: Outlook, now: datetime) -> Outlook | None:
     """What a place in these zones holds by a bulletin, the graver of several zones.
 
-    What was told stands where the bulletin does not speak of a zone, or not wholly: no data is not green.
-    None when it speaks of none of them.
+    What was told stands where the bulletin does not speak of a zone, or not wholly, and after the last of its days: no
+    data is not green. None when it speaks of none of them.
     """
     codes = tuple(codes)
     known = [bulletin.zones[code] for code in codes if code in bulletin.zones]
     if not known:
         return None
     sure = len(known) == len(codes) and not bulletin.at_least.intersection(codes)
-    return graver(*known) if sure else graver(*known, remaining(told, now))
+    spoken_of = datetime.combine(max(bulletin.days) + timedelta(days=1), time(), ROME)
+    return graver(*known, remaining(told, max(now, spoken_of) if sure else now))
 
 
 def newer(previous: Bulletin | None, this: Bulletin) -> bool:
@@ -336,6 +337,11 @@ def _take_table(gathering: _Gathering, name: str, day: str, members: Mapping[str
         return
     for row in table.rows:
         gathering.row(on, row["Zona_all"], row, DBF_COLUMNS, "Criticita")
+    codes = {row["Zona_all"] for row in table.rows}
+    broken = any(finding.weight is Weight.ERROR for finding in table.findings)
+    if broken or not all(map(ZONE_CODE.fullmatch, codes)):
+        # Bytes lost in the middle join the name of one zone to the colours of the next.
+        gathering.doubtful |= codes
 
 
 def _encoding(name: str, members: Mapping[str, bytes]) -> str:

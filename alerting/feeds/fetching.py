@@ -82,7 +82,10 @@ def session(*, private: bool) -> aiohttp.ClientSession:
     """A client for sources. Unless `private`, it connects to public addresses only, whatever a name resolves to."""
     # The address is judged where the socket is made: no second look-up can tell another story after the check.
     connector = aiohttp.TCPConnector(
-        limit_per_host=2, use_dns_cache=False, force_close=True, socket_factory=None if private else _public_socket
+        limit=0,  # sources share this: one that hangs must not hold a place that another waits for
+        use_dns_cache=False,
+        force_close=True,
+        socket_factory=None if private else _public_socket,
     )
     return aiohttp.ClientSession(
         connector=connector,

@@ -550,6 +550,21 @@ SOURCES = (
             ),
         ),
     ),
+    Panel(
+        "Documenti delle fonti",
+        "Che cosa ne è stato: accolti, ripetuti, in quarantena finché qualcuno non guarda, respinti.",
+        "none",
+        12,
+        (Query("sum by (source, state) (increase(alerting_intake_total[$__rate_interval]))", "{{source}} {{state}}"),),
+    ),
+    Panel(
+        "Chiamate a chi è reperibile",
+        "Quante volte qualcosa di nuovo aspetta che una persona lo guardi.",
+        "none",
+        12,
+        (Query("sum(increase(alerting_pages_total[$__rate_interval]))", "chiamate"),),
+        steps=((1, "orange"),),
+    ),
 )
 
 ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (

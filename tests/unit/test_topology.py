@@ -82,7 +82,7 @@ def test_there_is_one_queue_per_lane_everywhere_and_no_name_twice() -> None:
         assert {deliver_queue(channel, lane) for channel in Channel} <= QUEUES.keys()
         assert {wait_queue(lane, seconds) for seconds in WAITS_OF_SECONDS} <= QUEUES.keys()
     per_lane = 1 + len(Channel) + len(WAITS_OF_SECONDS) + 1
-    assert len(QUEUES) == per_lane * len(Lane) + len({"receipts", "inbound"})
+    assert len(QUEUES) == per_lane * len(Lane) + len({"receipts", "inbound", "intake.cap"})
 
 
 @pytest.mark.parametrize("lane", Lane)
