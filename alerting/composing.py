@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from alerting import cap_json
+from alerting.cap_xml.writing import Unwritable, write
 from alerting.domain import cap, rendering
 from alerting.domain.authority import Authority
 from alerting.domain.delivery import Channel
@@ -88,7 +89,7 @@ def compose(wording: Wording, authority: Authority, now: datetime, updates: tabl
     alert = cap.Alert(
         identifier=new_identifier(authority, now),
         sender=authority.sender,
-        sent=now,
+        sent=now.replace(microsecond=0),  # CAP tells whole seconds
         status=cap.Status.EXERCISE if wording.exercise else cap.Status.ACTUAL,
         msg_type=cap.MsgType.UPDATE if updates else cap.MsgType.ALERT,
         infos=_infos(wording, authority),
@@ -96,6 +97,7 @@ def compose(wording: Wording, authority: Authority, now: datetime, updates: tabl
         references=references_of(cap_json.from_json(updates.document)) if updates else (),
     )
     _check_length(alert, authority)
+    _check_writable(alert)
     return alert
 
 
@@ -174,7 +176,7 @@ def _taken_back(original: cap.Alert, authority: Authority, reason: str, now: dat
     return cap.Alert(
         identifier=new_identifier(authority, now),
         sender=original.sender,
-        sent=now,
+        sent=now.replace(microsecond=0),
         status=original.status,
         msg_type=cap.MsgType.CANCEL,
         infos=(taken_back,),
@@ -276,6 +278,13 @@ def _check_place(wording: Wording, authority: Authority) -> list[Objection]:
 def _lies_elsewhere(shape: Shape, authority: Authority) -> bool:
     alone = Geofence((shape,))
     return km2_outside(alone, authority.territory.fence) > alone.area_km2 * LARGEST_SHARE_OUTSIDE
+
+
+def _check_writable(alert: cap.Alert) -> None:
+    try:
+        write(alert)
+    except Unwritable as wrong:
+        raise Refused(Objection("document", str(wrong))) from None
 
 
 def _check_length(alert: cap.Alert, authority: Authority) -> None:

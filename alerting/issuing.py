@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from alerting import audit, cap_json, metrics, outbox
 from alerting.actors import Actor
 from alerting.cap_xml.signing import SigningFailed
-from alerting.cap_xml.writing import write
+from alerting.cap_xml.writing import Unwritable, write
 from alerting.composing import Objection, Refused, Where, Wording, compose, retraction
 from alerting.domain import cap
 from alerting.domain.authority import Authority
@@ -119,7 +119,7 @@ async def issue(
     if row.updates is not None:
         await _supersede(session, row, actor, now)
     row.state, row.issued_at = state, now
-    alert = replace(cap_json.from_json(row.document), sent=now)
+    alert = replace(cap_json.from_json(row.document), sent=now.replace(microsecond=0))
     row.document = cap_json.to_json(alert)
     dispatch = await _say(session, row, alert, now, sign)
     await _note(session, "issue", row, actor, now)
@@ -316,6 +316,8 @@ async def _say(
         row.cap = sign(row.authority, write(alert))
     except SigningFailed as failed:
         raise Refused(Objection("signature", f"{failed}; nothing was published, as {row.authority} signs")) from None
+    except Unwritable as wrong:
+        raise Refused(Objection("document", f"{wrong}; draft it anew")) from None
     dispatch = tables.Dispatch(
         alert=row.identifier,
         authority=row.authority,

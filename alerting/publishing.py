@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from typing import Any
 from urllib.parse import quote
 
 from lxml import etree
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, ScalarSelect, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import cap_json
@@ -24,6 +25,9 @@ NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 """When a feed changed in which nothing has ever been: Atom wants a time all the same."""
 
 LANGUAGE = "it"
+
+OUT_OF_FORCE = (State.CANCELLED, State.SUPERSEDED)
+"""By somebody's decision, not by the clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,39 +59,35 @@ Writing = Callable[[Feed], bytes]
 
 
 async def in_force(session: AsyncSession, authority: str | None, now: datetime) -> InForce:
-    """Of one authority, or of all: issued, in its time, and no exercise. Reads indexes, and no document."""
+    """Of one authority, or of all: issued, in its time, and no exercise. Reads the index by end, and no document."""
     alert = tables.Alert
-    public = _public(authority)
+    public = [alert.status == cap.Status.ACTUAL, *([alert.authority == authority] if authority is not None else [])]
     standing = (
         select(alert.identifier, alert.issued_at)
         .where(alert.state == State.ISSUED, alert.expires_at > now, *public)
         .order_by(alert.issued_at.desc(), alert.identifier.desc())
     )
-    # What ended leaves the feed at that moment: by its own time, or by what took its place.
-    expired = (
-        select(alert.expires_at)
-        .where(alert.state.in_((State.ISSUED, State.EXPIRED)), alert.expires_at <= now, *public)
-        .order_by(alert.expires_at.desc())
-        .limit(1)
-    )
-    ended = (
-        select(alert.ended_at)
-        .where(alert.ended_at.is_not(None), alert.issued_at.is_not(None), *public)
-        .order_by(alert.ended_at.desc())
-        .limit(1)
-    )
     rows = (await session.execute(standing)).all()
-    moments = [issued for _, issued in rows[:1]]
-    moments += [await session.scalar(expired), await session.scalar(ended)]
+    left = (await session.execute(select(*_leavings(public, now)))).one()
     return InForce(
         identifiers=tuple(identifier for identifier, _ in rows),
-        changed=max((moment for moment in moments if moment is not None), default=None),
+        changed=max((moment for moment in (*(issued for _, issued in rows), *left) if moment), default=None),
     )
 
 
-def _public(authority: str | None) -> list[ColumnElement[bool]]:
-    conditions = [tables.Alert.status == cap.Status.ACTUAL]
-    return [*conditions, tables.Alert.authority == authority] if authority is not None else conditions
+def _leavings(public: list[ColumnElement[bool]], now: datetime) -> Iterable[ScalarSelect[Any]]:
+    """When something left the feed last: before its time, or at its end.
+
+    Where one left before its time, its end counts too once it is past: a date that is too late costs a reader one
+    request, and one that is too early the truth.
+    """
+    alert = tables.Alert
+    for state in OUT_OF_FORCE:
+        before_its_time = [alert.state == state, alert.expires_at > now, alert.issued_at.is_not(None), *public]
+        yield select(func.max(alert.ended_at, type_=alert.ended_at.type)).where(*before_its_time).scalar_subquery()
+    for state in (State.ISSUED, State.EXPIRED, *OUT_OF_FORCE):
+        at_its_end = [alert.state == state, alert.expires_at <= now, alert.issued_at.is_not(None), *public]
+        yield select(alert.expires_at).where(*at_its_end).order_by(alert.expires_at.desc()).limit(1).scalar_subquery()
 
 
 async def messages(session: AsyncSession, identifiers: Sequence[str]) -> tuple[cap.Alert, ...]:

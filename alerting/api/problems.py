@@ -96,7 +96,7 @@ def _allowed(request: Request) -> list[str]:
     """The methods of a path. Starlette names those of the first route only, and we have a route for each."""
     return [
         method
-        for method in ("DELETE", "GET", "POST")
+        for method in ("DELETE", "GET", "HEAD", "POST")
         if any(
             route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.router.routes
         )

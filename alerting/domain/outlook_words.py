@@ -12,7 +12,7 @@ from typing import assert_never
 
 from alerting.domain.kinds import Colour, Risk
 from alerting.domain.outlook import GRAVITY, SLACK, Outlook, Span, Trend, excess, gravest, outlook, remaining
-from alerting.domain.rendering import DAYS, MONTHS, ROME
+from alerting.domain.rendering import DAYS, MONTHS, ROME, in_words, is_midnight, until_in_words
 
 LONGEST_HEADLINE = 160
 """CAP 1.2 asks for no more."""
@@ -150,13 +150,15 @@ def _extended(left: Outlook, told_left: Outlook, more: Outlook) -> str:
     before, after = _gravest(told_left), _gravest(left)
     if GRAVITY[after] < GRAVITY[before]:
         falls = f"L'allerta scende da {before.value} {_to(after)}, ora"
-        return _shortest_that_fits(falls, _risks(left, after), f" fino alle {_until(_end_of(_of(left, after)))}")
+        return _shortest_that_fits(
+            falls, _risks(left, after), f" fino alle {until_in_words(_end_of(_of(left, after)))}"
+        )
     if until - _end_of(told_left) >= SLACK:
-        when = f" fino alle {_until(until)}"
+        when = f" fino alle {until_in_words(until)}"
         return _shortest_that_fits("L'allerta continua,", f"{top.value}{risks}", when, stays)
     known = {span.risk for span in told_left}
     if starts < _start_of(told_left) and all(span.risk in known for span in longer):
-        return _shortest_that_fits(f"L'allerta {top.value} comincia prima", risks, f" dalle {_clock(starts)}", stays)
+        return _shortest_that_fits(f"L'allerta {top.value} comincia prima", risks, f" dalle {in_words(starts)}", stays)
     # A risk nobody was told of, or one that rises to where another is.
     also = "anche" if known & {span.risk for span in left} else "ora"
     return _shortest_that_fits(f"Allerta {top.value} {also}", risks, "", stays)
@@ -165,14 +167,14 @@ def _extended(left: Outlook, told_left: Outlook, more: Outlook) -> str:
 def _stays(left: Outlook, said: Colour) -> str:
     """What is added must not be read as if something graver were over."""
     top = _gravest(left)
-    return f"; resta {top.value} fino alle {_until(_end_of(_of(left, top)))}" if top is not said else ""
+    return f"; resta {top.value} fino alle {until_in_words(_end_of(_of(left, top)))}" if top is not said else ""
 
 
 def _downgrade(left: Outlook, told_left: Outlook) -> str:
     before, after = _gravest(told_left), _gravest(left)
     falls = f"L'allerta scende da {before.value} {_to(after)}" if before is not after else "L'allerta si riduce"
     stays = "resta" if before is not after else f"resta {after.value}"
-    until = f" fino alle {_until(_end_of(left))}"
+    until = f" fino alle {until_in_words(_end_of(left))}"
     return _shortest_that_fits(f"{falls}: {stays}", _risks(left, None if before is not after else after), until)
 
 
@@ -181,7 +183,7 @@ def _end(told_left: Outlook, now: datetime) -> Said:
     allerta = f"Fine dell'allerta {colours.pop().value}" if len(colours) == 1 else "Fine dell'allerta"
     return Said(
         _shortest_that_fits(allerta, _risks(told_left, None), ""),
-        f"L'allerta annunciata fino alle {_until(_end_of(told_left))} è finita alle {_clock(now)}: "
+        f"L'allerta annunciata fino alle {until_in_words(_end_of(told_left))} è finita alle {in_words(now)}: "
         "non sono più previsti pericoli.",
         AFTERWARDS,
     )
@@ -209,7 +211,7 @@ def _risks(held: Outlook, colour: Colour | None) -> str:
 def _from_when(held: Outlook, colour: Colour, now: datetime) -> str:
     """When the gravest colour begins, if that is not yet."""
     starts = _start_of(_of(held, colour))
-    return f" dalle {_clock(starts)}" if starts - now >= SLACK else ""
+    return f" dalle {in_words(starts)}" if starts - now >= SLACK else ""
 
 
 def _to(colour: Colour) -> str:
@@ -272,7 +274,7 @@ def _by_day(left: Outlook) -> list[str]:
 
 def _by_colour(left: Outlook) -> list[str]:
     """One sentence for the whole, every risk in its gravest colour."""
-    return [f"Dalle {_clock(_start_of(left))} alle {_until(_end_of(left))}: {_colours(_flattened(left))}."]
+    return [f"Dalle {in_words(_start_of(left))} alle {until_in_words(_end_of(left))}: {_colours(_flattened(left))}."]
 
 
 def _colours(held: Iterable[Span]) -> str:
@@ -298,29 +300,14 @@ def _stretch(since: datetime, until: datetime) -> str:
     """`venerdì 3 novembre`, `giovedì 2 novembre dalle 16:14 alle 24:00`, or from one day to another."""
     first, last = since.astimezone(ROME), (until - timedelta(microseconds=1)).astimezone(ROME)
     if first.date() == last.date():
-        whole = first.time() == time() and _is_midnight(until)
+        whole = first.time() == time() and is_midnight(until)
         hours = "" if whole else f" dalle {first:%H:%M} alle {_hours_until(until)}"
         return f"{_day(since)}{hours}"
-    return f"dalle {_clock(since)} alle {_until(until)}"
-
-
-def _clock(moment: datetime) -> str:
-    there = moment.astimezone(ROME)
-    return f"{there:%H:%M} di {_day(moment)}"
-
-
-def _until(moment: datetime) -> str:
-    """Midnight belongs to the day it ends: `24:00 di giovedì 2 novembre`."""
-    return f"{_hours_until(moment)} di {_day(moment - timedelta(microseconds=1))}"
+    return f"dalle {in_words(since)} alle {until_in_words(until)}"
 
 
 def _hours_until(moment: datetime) -> str:
-    return "24:00" if _is_midnight(moment) else f"{moment.astimezone(ROME):%H:%M}"
-
-
-def _is_midnight(moment: datetime) -> bool:
-    """Also a second before it, as others write the end of a day."""
-    return (moment + timedelta(seconds=1)).astimezone(ROME).time() <= time(0, 0, 1)
+    return "24:00" if is_midnight(moment) else f"{moment.astimezone(ROME):%H:%M}"
 
 
 def _day(moment: datetime) -> str:

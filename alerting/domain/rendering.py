@@ -5,7 +5,7 @@ Five contents, in this order: who speaks and what happens, where, when, what it 
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, time, timedelta
 from enum import Enum
 from typing import Literal, TypeAlias, assert_never
 from zoneinfo import ZoneInfo
@@ -154,6 +154,19 @@ def fits(rendering: Rendering, channel: Channel) -> bool:
     return rendering.characters <= MOST_CHARACTERS[channel]
 
 
+def until_in_words(moment: datetime) -> str:
+    """The same for an end. Midnight belongs to the day it ends: `24:00 di giovedì 2 novembre`."""
+    if not is_midnight(moment):
+        return in_words(moment)
+    day = (moment - timedelta(microseconds=1)).astimezone(ROME)
+    return f"24:00 di {DAYS[day.weekday()]} {day.day} {MONTHS[day.month - 1]}"
+
+
+def is_midnight(moment: datetime) -> bool:
+    """Also a second before it, as others write the end of a day."""
+    return (moment + timedelta(seconds=1)).astimezone(ROME).time() <= time(0, 0, 1)
+
+
 def in_words(moment: datetime) -> str:
     """`14:00 di sabato 21 novembre`, on the clocks of Rome. Never "questa sera": people read it later."""
     there = moment.astimezone(ROME)
@@ -246,7 +259,7 @@ def _when(alert: Alert, info: Info) -> str:
     if alert.msg_type is MsgType.CANCEL:
         return f"annullato alle {in_words(alert.sent)}."
     # Never "from now on": some read it in the morning.
-    return f"dalle {in_words(info.onset or alert.sent)} alle {in_words(alert.ends(info))}."
+    return f"dalle {in_words(info.onset or alert.sent)} alle {until_in_words(alert.ends(info))}."
 
 
 def _briefly(alert: Alert, said: Said) -> Said:

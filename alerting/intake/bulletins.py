@@ -12,6 +12,7 @@ from alerting.intake import forecasts
 from alerting.intake.cases import HEADLINE, Case
 from alerting.intake.drafting import Became
 from alerting.intake.forecasts import Held
+from alerting.intake.judging import CLOCKS_DIFFER
 from alerting.persistence import tables
 
 
@@ -26,6 +27,9 @@ async def look(case: Case) -> None:
     case.found(bulletin.findings)
     row.headline = f"Bollettino {bulletin.identifier}"[:HEADLINE]
     row.message_hash = hashlib.sha256(f"{source.name} {bulletin.issued.isoformat()}".encode()).hexdigest()
+    if bulletin.issued > case.now + CLOCKS_DIFFER and not row.settled_by:
+        case.end(IntakeState.QUARANTINED, f"it was issued at {bulletin.issued:%F %T%z}, which is yet to come")
+        return
     await case.hold(case.desk.authorities)
     before = await _before(case)
     if not dpc.newer(before, bulletin):

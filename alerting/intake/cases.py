@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from alerting import issuing, paging
 from alerting.domain.authority import Authority
 from alerting.domain.findings import Finding
-from alerting.domain.intake import IntakeState
+from alerting.domain.intake import CameBy, IntakeState
 from alerting.domain.policies import Then
 from alerting.domain.sources import Source
 from alerting.intake import forecasts
@@ -43,8 +43,9 @@ class Case:
 
     @property
     def most(self) -> Then:
-        """The boldest that may follow: what somebody had to let pass is not issued by a machine."""
-        return Then.PREPARE if self.row.settled_by else Then.ISSUE
+        """The boldest that may follow: what somebody let pass or handed in is not issued by a machine."""
+        by_somebody = self.row.settled_by or self.row.came_by is CameBy.HAND
+        return Then.PREPARE if by_somebody else Then.ISSUE
 
     def end(self, state: IntakeState, because: str = "", became: Iterable[Became] = ()) -> None:
         """What became of it."""

@@ -110,7 +110,8 @@ async def reconsider(
         _instruction(statements, holds, sources, now),
     )
     left = remaining(holds, now) or remaining(told, now)
-    colour = gravest(left)
+    # Who lets the orange be issued lets it be eased: the graver of what was told and what holds decides.
+    colour = gravest((*remaining(holds, now), *remaining(told, now)))
     then = more_cautious(decide(authority.feeds, source.name, colour, {span.risk for span in left}), most)
     made = Composed(alert, Kind.ALLERTA_METEO, whole(authority), authority, source, intake)
     graver_than_draft = pending is None or _is_graver(colour, gravest(outlook_of(pending)))

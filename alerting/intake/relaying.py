@@ -159,7 +159,7 @@ def _message(
     return cap.Alert(
         identifier=new_identifier(authority, now),
         sender=authority.sender,
-        sent=now,
+        sent=now.replace(microsecond=0),
         status=cap.Status.ACTUAL,
         msg_type=cap.MsgType.UPDATE if updates else cap.MsgType.ALERT,
         infos=infos,

@@ -21,7 +21,7 @@ from alerting.publishing import InForce
 from geo.geojson import parse_geojson
 from geo.shapes import Point
 from tests.integration.api_client import Answer, Town, running, serving
-from tests.unit.test_cap_writing import schema
+from tests.unit.cap_messages import schema
 
 NOWHERE_TO_PUBLISH = "amqp://nobody:nothing@127.0.0.1:9/"
 ATOM = "{http://www.w3.org/2005/Atom}"
@@ -194,7 +194,8 @@ async def test_the_date_tells_of_what_was_issued_cancelled_and_expired(town: Tow
     assert await _changed(town, path) == _next_second(expired)
 
     cancelled = an_hour_ago + timedelta(minutes=40)
-    await change(town, alert, state=State.CANCELLED, ended_at=cancelled)
+    end = datetime.now(UTC) + timedelta(hours=1)
+    await change(town, alert, state=State.CANCELLED, ended_at=cancelled, expires_at=end)
     assert await _changed(town, path) == _next_second(cancelled)
     atom = etree.fromstring((await get(town, path)).body.encode())
     assert atom.findtext(f"{ATOM}updated") == f"{cancelled:%Y-%m-%dT%H:%M:%S}Z"

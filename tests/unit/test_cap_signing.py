@@ -34,8 +34,8 @@ from alerting.cap_xml.signing import (
     verify,
 )
 from alerting.cap_xml.writing import write
+from tests.unit.cap_messages import fornacette, piena, schema
 from tests.unit.geo_drawings import needs
-from tests.unit.test_cap_writing import fornacette, piena, schema
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 YEAR = timedelta(days=365)
@@ -307,29 +307,73 @@ def test_wherever_it_is_damaged_it_is_valid_only_if_it_says_the_same(where: int,
         assert _message(damaged) == _message(signed())
 
 
+def _without(element: etree._Element) -> None:
+    element.getparent().remove(element)  # type: ignore[union-attr]
+
+
+def _emptied(element: etree._Element) -> None:
+    element[:] = []
+    element.text = None
+
+
+def _twice(element: etree._Element) -> None:
+    element.addnext(copy.deepcopy(element))
+
+
+def _other_words(element: etree._Element) -> None:
+    element.text = "è piena!"
+
+
+def _other_attributes(element: etree._Element) -> None:
+    for name in {"URI", "Algorithm", *map(str, element.attrib)}:
+        element.set(name, "urn:arno")
+
+
+def _within_itself(element: etree._Element) -> None:
+    etree.SubElement(element, element.tag)
+
+
+@pytest.mark.parametrize(
+    "harm", [_without, _emptied, _twice, _other_words, _other_attributes, _within_itself, lambda e: e.attrib.clear()]
+)
+def test_no_harm_to_any_element_makes_a_changed_message_valid_or_the_verifier_stumble(
+    harm: Callable[[etree._Element], None],
+) -> None:
+    for number in range(1, len(list(etree.fromstring(signed()).iter()))):
+        root = etree.fromstring(signed())
+        harm(list(root.iter())[number])
+        harmed = etree.tostring(root)
+        if verify(harmed, [pin("ecdsa")], NOW) is SignatureState.VALID:
+            assert _message(harmed) == _message(signed())
+        assert verify(harmed, [], NOW) is not SignatureState.VALID
+
+
 # ── what others sign ────────────────────────────────────────────────────────────────────────────────
 
 
-def _of_wmo(name: str) -> tuple[bytes, bytes]:
+IPAWS = [f"oasiscap__ipaws-{n}" for n in ("5e6dd9de023f1930ef6548d9", "5e6ddbad023f1930ef6c1a5a")]
+
+
+def _as_pinned(name: str) -> tuple[bytes, bytes]:
     """A real document, and the certificate inside it as whoever pinned it would have it."""
-    raw = needs(f"cap/wmo_capvalidator__{name}.xml").read_bytes()
+    raw = needs(f"cap/{name}.xml").read_bytes()
     inside = b64decode(_embedded(raw))
     return raw, b"-----BEGIN CERTIFICATE-----\n%b\n-----END CERTIFICATE-----" % b64encode(inside)
 
 
-@pytest.mark.parametrize("name", ["sc_valid", "bf_valid_881KB"])
-def test_a_weather_service_is_believed_by_its_pinned_certificate_in_its_time(name: str) -> None:
-    # Both were signed in one line and indented afterwards.
-    raw, certificate = _of_wmo(name)
+@pytest.mark.parametrize("name", ["wmo_capvalidator__sc_valid", "wmo_capvalidator__bf_valid_881KB", *IPAWS])
+def test_a_real_issuer_is_believed_by_its_pinned_certificate_in_its_time(name: str) -> None:
+    # Those of the WMO were signed in one line and indented afterwards.
+    raw, certificate = _as_pinned(name)
     in_its_time = x509.load_pem_x509_certificate(certificate).not_valid_before_utc + timedelta(days=1)
     assert verify(raw, [certificate], in_its_time) is SignatureState.VALID
     assert verify(raw, [certificate], NOW) is SignatureState.EXPIRED
     assert verify(raw, [pin("ecdsa")], in_its_time) is SignatureState.UNKNOWN_CERTIFICATE
 
 
-@pytest.mark.parametrize("name", ["sc_invalid_digest", "tg_invalid_digest"])
+@pytest.mark.parametrize("name", ["wmo_capvalidator__sc_invalid_digest", "wmo_capvalidator__tg_invalid_digest"])
 def test_a_digest_that_does_not_fit_is_bad_whoever_is_pinned(name: str) -> None:
-    raw, certificate = _of_wmo(name)
+    raw, certificate = _as_pinned(name)
     assert verify(raw, [certificate], NOW) is SignatureState.BAD
     assert verify(raw, [], NOW) is SignatureState.BAD
 

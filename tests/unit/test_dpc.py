@@ -134,13 +134,21 @@ def test_without_a_table_what_cap_says_counts_and_nothing_can_be_ended(lost: str
     assert change(told, dpc.holds(bulletin, [A4], told, NOW) or (), NOW) is Trend.EXTENDED
 
 
-def test_a_table_cut_in_half_gives_its_whole_records_and_no_green_for_the_rest() -> None:
+def test_a_table_cut_in_half_colours_by_its_whole_records_and_ends_nothing() -> None:
+    """Nor does a row that looks whole: bytes lost in the middle join one zone to the colours of the next."""
     whole = FILES[TODAY_DBF]
-    bulletin = read({TODAY_DBF: whole[: len(whole) - 500]})
+    bulletin = read({TODAY_DBF: whole[: len(whole) - 500], CAP_XML: None})
     assert "dbf-cut" in rules(bulletin)
-    assert bulletin.zones[A4] == A4_HOLDS
-    assert F1 not in bulletin.zones
-    assert B in bulletin.at_least, "its row is cut, and CAP has its colour"
+    assert bulletin.zones == {A4: A4_HOLDS}, "the rows of the others are cut, and green on one day is not green"
+    assert bulletin.at_least == {A4}
+
+
+def test_two_halves_of_two_rows_are_not_a_green_one() -> None:
+    whole = FILES[TOMORROW_DBF]
+    header, width = struct.unpack_from("<HH", whole, 8)
+    chimera = whole[: header + 120] + whole[header + width + 120 :]
+    bulletin = read({TOMORROW_DBF: chimera, CAP_XML: None})
+    assert change(A4_HOLDS, dpc.holds(bulletin, [A4], A4_HOLDS, NOW) or (), NOW) is None
 
 
 def test_without_cap_the_tables_count_and_somebody_is_told() -> None:
@@ -240,6 +248,7 @@ def test_a_row_without_a_zone_is_left_out_and_a_zone_twice_is_the_graver() -> No
     assert {"zone-code", "zone-twice"} <= rules(bulletin)
     assert bulletin.zones[A4][0].colour is ROSSA
     assert bulletin.zones[B][0].colour is ARANCIONE
+    assert F1 not in bulletin.zones, "a table with a row like that is not believed where it says green"
 
 
 def test_the_file_of_another_day_in_the_archive_is_not_read() -> None:
@@ -389,7 +398,7 @@ def test_whatever_happens_to_the_archive_no_zone_turns_green(at: int, put: bytes
     assert held is None or change(told, held, NOW) not in (Trend.ENDED, Trend.DOWNGRADE)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(st.sampled_from([TODAY_DBF, TOMORROW_DBF, CAP_XML]), st.data(), st.binary(max_size=8), st.integers(0, 600))
 def test_whatever_happens_to_a_file_no_zone_turns_green(name: str, data: st.DataObject, put: bytes, drop: int) -> None:
     """Bytes overwritten or lost inside a file, in an archive that is sound."""
@@ -533,6 +542,16 @@ def test_a_bulletin_that_has_not_come_by_half_past_four_is_missing(
     now: datetime, last: datetime | None, is_missing: bool
 ) -> None:
     assert dpc.missing(now, last) is is_missing
+
+
+def test_a_bulletin_ends_nothing_after_its_last_day() -> None:
+    day_after = NEXT_MIDNIGHT + timedelta(days=1)
+    told = (Span(Risk.TEMPORALI, ROSSA, ISSUED, day_after),)
+    held = dpc.holds(read({}), [F1], told, NOW)
+    assert held == (Span(Risk.TEMPORALI, ROSSA, NEXT_MIDNIGHT, day_after),)
+    assert dpc.holds(read({}), [F1], told, NEXT_MIDNIGHT + timedelta(hours=6)) == (
+        Span(Risk.TEMPORALI, ROSSA, NEXT_MIDNIGHT + timedelta(hours=6), day_after),
+    ), "a bulletin of the day before yesterday is silent on today"
 
 
 def test_a_comune_in_two_zones_has_the_graver_and_one_unknown_zone_ends_nothing() -> None:

@@ -164,7 +164,7 @@ def test_what_people_in_calcinaia_read_on_the_second_of_november() -> None:
     ended = words(Trend.ENDED, last.zones["Tosc-F1"], first.zones["Tosc-F1"], LAST)
     assert ended.description == (
         "L'allerta annunciata fino alle 24:00 di venerdì 3 novembre è finita alle 16:14 di venerdì 3 novembre: "
-        "il pericolo previsto non c'è più."
+        "non sono più previsti pericoli."
     )
 
 
@@ -220,7 +220,8 @@ def test_the_red_alert_on_the_arno_is_said_in_four_texts() -> None:
         (
             at(2025, 3, 15, 15, 5),
             Trend.EXTENDED,
-            f"L'allerta continua, arancione {of_the_river} fino alle 24:00 di domenica 16 marzo",
+            f"L'allerta continua, arancione {of_the_river} fino alle 24:00 di domenica 16 marzo; "
+            "resta rossa fino alle 24:00 di sabato 15 marzo",
         ),
         (
             at(2025, 3, 16, 14, 33),

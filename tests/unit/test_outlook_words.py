@@ -127,12 +127,13 @@ def test_one_text_says_all_risks_and_both_days() -> None:
         (
             (day(Risk.IDRAULICO, ROSSA, 0),),
             (day(Risk.IDRAULICO, ROSSA, 0), day(Risk.IDRAULICO, ARANCIONE, 1)),
-            "L'allerta continua, arancione per piena di fiumi e canali fino alle 24:00 di mercoledì 24 settembre",
+            "L'allerta continua, arancione per piena di fiumi e canali fino alle 24:00 di mercoledì 24 settembre; "
+            "resta rossa fino alle 24:00 di martedì 23 settembre",
         ),
         (
             (day(Risk.IDRAULICO, ARANCIONE, 0),),
             (day(Risk.IDRAULICO, ARANCIONE, 0), day(Risk.TEMPORALI, GIALLA, 0)),
-            "Allerta gialla anche per temporali forti",
+            "Allerta gialla anche per temporali forti; resta arancione fino alle 24:00 di martedì 23 settembre",
         ),
         (
             (day(Risk.IDRAULICO, GIALLA, 1),),
@@ -156,6 +157,23 @@ def test_one_text_says_all_risks_and_both_days() -> None:
             "L'allerta si riduce: resta gialla per piena di fiumi e canali fino alle 24:00 di martedì 23 settembre",
         ),
         ((day(Risk.IDRAULICO, ARANCIONE, 1),), (), "Fine dell'allerta arancione per piena di fiumi e canali"),
+        # Up for one risk and down for another: the headline hides neither.
+        (
+            (day(Risk.TEMPORALI, ARANCIONE, 0),),
+            (day(Risk.IDRAULICO, GIALLA, 0), day(Risk.IDRAULICO, GIALLA, 1)),
+            "L'allerta scende da arancione a gialla, ora per piena di fiumi e canali fino alle 24:00 di "
+            "mercoledì 24 settembre",
+        ),
+        (
+            (day(Risk.TEMPORALI, GIALLA, 0),),
+            (day(Risk.IDRAULICO, GIALLA, 0),),
+            "Allerta gialla ora per piena di fiumi e canali",
+        ),
+        (
+            (day(Risk.IDRAULICO, ROSSA, 0), day(Risk.TEMPORALI, GIALLA, 0)),
+            (),
+            "Fine dell'allerta per piena di fiumi e canali e per temporali forti",
+        ),
     ],
 )
 def test_each_change_is_said_as_such(told: Outlook, holds: Outlook, headline: str) -> None:
@@ -169,7 +187,7 @@ def test_an_end_says_what_ended_when_and_that_life_goes_on() -> None:
     assert text == Said(
         "Fine dell'allerta arancione per piena di fiumi e canali",
         "L'allerta annunciata fino alle 24:00 di mercoledì 24 settembre è finita alle 15:31 di martedì 23 settembre: "
-        "il pericolo previsto non c'è più.",
+        "non sono più previsti pericoli.",
         "Puoi riprendere le attività normali. Attenzione dove ci sono ancora acqua, fango o rami a terra.",
     )
 
@@ -238,6 +256,9 @@ def sound(text: Said, holds: Outlook) -> None:
     assert " ." not in whole
     for colour in {span.colour for span in remaining(holds, NOW)}:
         assert colour.value in whole
+    if holds:
+        gravest = max((span.colour for span in holds), key=GRAVITY.__getitem__)
+        assert gravest.value in text.headline, "nobody reads from a headline that something graver is over"
 
 
 def test_every_zone_of_every_bulletin_fits_with_all_its_periods_effects_and_advice() -> None:
