@@ -34,10 +34,12 @@ from alerting.domain.delivery import (
     decide,
 )
 from alerting.domain.events import BatchReady
+from alerting.domain.lanes import Lane
 from alerting.persistence import Database, ledger, tables
 from alerting.sealing import Seal, WrongKey
 from consumers.channel import Account, ChannelAdapter, Text
 from consumers.deadletters import bury, event_in
+from consumers.duty import in_template
 from consumers.line import Errand, Held, Line
 from consumers.mass_failure import serves
 from consumers.pacing import PROBE_EVERY, Pacer
@@ -315,12 +317,15 @@ class Delivery:
 
 
 def text_of(dispatch: tables.Dispatch, alert: tables.Alert | None, account: Account) -> Text:
-    """What a dispatch says on an account: an alert fills in the registered template, a reply is free text."""
-    if alert is None:
-        return Text(dispatch.reply_text or "", expires=dispatch.not_after)
-    rendered = rendering.render(cap_json.from_json(alert.document), rendering.FORM_OF[account.channel])
+    """What a dispatch says on an account: a reply is free text, an alert or a call fills in the registered template."""
     template = account.settings.get("template")
     language = account.settings.get("template_language", "it")
+    if alert is None:
+        words = dispatch.reply_text or ""
+        if template is None or dispatch.lane is Lane.REPLY:
+            return Text(words, expires=dispatch.not_after)
+        return Text(words, template, in_template(words), language, dispatch.not_after)
+    rendered = rendering.render(cap_json.from_json(alert.document), rendering.FORM_OF[account.channel])
     variables = rendered.variables if template else ()
     return Text(rendered.body, template, variables, language, dispatch.not_after)
 

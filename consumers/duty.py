@@ -84,6 +84,14 @@ def _account_of(authority: Authority) -> ChannelAccess | None:
     return next((one for one in authority.channels if duty is not None and one.name == duty.account), None)
 
 
+def in_template(words: str) -> tuple[str, ...]:
+    """A call as the five contents of the template every authority registers: WhatsApp brings free text only to whoever
+    wrote within a day, and whoever is on duty need not have."""
+    return "chiamata alla reperibilità", "nella console", "adesso", words, "conferma di aver visto la pagina."
+
+
 def _words(page: tables.Page) -> str:
     again = f" ({page.called}ª chiamata)" if page.called > 1 else ""
-    return f"REPERIBILITÀ{again}: {page.sentence} Conferma di aver visto la pagina {page.id}."
+    # In one line, which is all that a template takes; what others wrote may end anyhow.
+    sentence = " ".join(page.sentence.split()).rstrip(".")
+    return f"REPERIBILITÀ{again}: {sentence}. Conferma di aver visto la pagina {page.id}."

@@ -264,12 +264,14 @@ class Line:
 
     async def _claim(self, held: Held) -> None:
         now, most, batch = time.time(), self._slice, held.batch
+        halted_before = self._halted_at
         async with self._database.write() as session:
             chosen = await ledger.claim(
                 session, batch.dispatch, batch.first, batch.last, most=most, now=now, until=now + CLAIM_LASTS
             )
             claimed = await self._whom_we_may_tell(session, held, chosen, now)
         dropped = held.exhausted
+        in_vain = dropped or self._halted_at != halted_before  # the breaker opened while we claimed
         if len(chosen) < most and not dropped:
             held.exhausted = True
             self._held[held.lane].remove(held)
@@ -277,7 +279,7 @@ class Line:
         lane, channel = str(held.lane), str(batch.channel)
         for person in claimed:
             errand = Errand(held, person, now + CLAIM_LASTS)
-            if dropped:
+            if in_vain:
                 self._book.give_back(errand)
                 continue
             if person.again:
@@ -381,8 +383,10 @@ class Line:
                 await asyncio.sleep(delay)
                 if not self._slots:
                     continue
-            slot = self._next_slot()
+            slot = self._slots[0]  # left there until it is spent: an open breaker lets us claim only while there is one
             errand = self._errand_at(slot) or await self._errand_for(slot)
+            if self._is_next(slot):
+                self._next_slot()
             if errand is not None:
                 self._call(errand)
 
@@ -392,6 +396,8 @@ class Line:
             if self._top() is None:
                 return None
             await self._until_changed(left)
+            if not self._is_next(slot):
+                return None  # the account was closed or halted meanwhile, or a call that ended spent it
             if (errand := self._errand_at(slot)) is not None:
                 return errand
         metrics.SLOTS_EXPIRED.inc()
@@ -446,11 +452,13 @@ class Line:
             self._next_slot()
         return errand
 
-    def _next_slot(self) -> float:
-        slot = self._slots.popleft()
+    def _is_next(self, slot: float) -> bool:
+        return bool(self._slots) and self._slots[0] == slot
+
+    def _next_slot(self) -> None:
+        self._slots.popleft()
         if len(self._slots) == self._slice // 2:
             self._changed.set()  # time to lease more
-        return slot
 
     async def _until_changed(self, patience: float | None = None) -> None:
         self._changed.clear()

@@ -75,7 +75,8 @@ class Reconciler:
             return
         async with self._database.write() as session:
             query = select(batch).where(*missed).order_by(batch.touched_at).limit(AT_ONCE)
-            for row in (await session.scalars(query)).all():
+            # Each locks its dispatch: recorders and we in the same order.
+            for row in sorted(await session.scalars(query), key=lambda row: row.dispatch_id):
                 dispatch = await batching.hold(session, row.dispatch_id)
                 await batching.tell_again(session, row, dispatch.not_after)
                 metrics.TOLD_AGAIN.labels(str(row.lane), "batch").inc()

@@ -17,7 +17,6 @@ from alerting.domain.lanes import Lane
 from alerting.domain.lifecycle import State
 from alerting.domain.rendering import Form
 from alerting.domain.sources import Kind as SourceKind
-from alerting.domain.sources import Nearness
 
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:\d\d)?", re.ASCII)
 YEARS = range(2000, 2100)
@@ -509,7 +508,7 @@ class PageOut(Output):
     about: str = Field(description="What to look at: `alert …`, `intake 12`, `source dpc-criticita`.")
     sentence: str
     at: datetime
-    called: int = Field(description="How many times somebody was called.")
+    called: int = Field(description="How many times whoever a comune names for its duty was called.")
     called_at: datetime | None
     acknowledged_at: datetime | None
     acknowledged_by: str | None
@@ -528,7 +527,7 @@ class SourceOut(Output):
     name: str
     title: str
     kind: SourceKind
-    nearness: Nearness
+    nearness: str = Field(description="national, regional, municipal: the nearer instructs better.")
     enabled: bool
     polled: bool = Field(description="Whether we ask; otherwise it hands in.")
     asked_at: datetime | None

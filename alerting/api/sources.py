@@ -74,7 +74,7 @@ def _out(source: Source, feed: Feed | None, counts: dict[IntakeState, int], newe
         name=source.name,
         title=source.title,
         kind=source.kind,
-        nearness=source.nearness,
+        nearness=source.nearness.name.lower(),
         enabled=source.enabled,
         polled=source.polling is not None,
         asked_at=_moment(feed.asked_at) if feed else None,

@@ -14,12 +14,13 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from alerting import dead_letters, outbox, signs
+from alerting import dead_letters, outbox, signs, waiting
 from alerting.api.parts import Parts, parts_of
 from alerting.api.problems import DATABASE_AWAY, away
 from alerting.api.schemas import HaltedAccount, OutboxLane, StatusOut, WorkerOut
 from alerting.domain.lanes import Lane
 from alerting.persistence.tables import ProviderRate
+from alerting.waiting import Waiting
 
 log = structlog.get_logger()
 router = APIRouter(tags=["status"])
@@ -38,6 +39,23 @@ WORKERS_ALIVE = Gauge(
 
 DEAD_LETTERS_OPEN = Gauge("alerting_dead_letters_open", "Dead letters that wait for an operator.", ["lane"])
 
+PAGES_OPEN = Gauge("alerting_pages_open", "Pages nobody has acknowledged; `all` are everybody's.", ["authority"])
+PAGES_OLDEST = Gauge(
+    "alerting_pages_oldest_seconds", "How long the oldest of them has been open; 0 where there is none.", ["authority"]
+)
+INTAKE_QUARANTINED = Gauge("alerting_intake_quarantined", "Documents that wait for a decision.", ["source"])
+INTAKE_OLDEST = Gauge(
+    "alerting_intake_quarantined_oldest_seconds",
+    "How long ago the oldest of them was received; 0 where there is none.",
+    ["source"],
+)
+
+EVERYBODYS = "all"
+ASKED_OF_THE_DATABASE = (
+    *(OUTBOX_MESSAGES, OUTBOX_OLDEST, WORKERS_ALIVE, DEAD_LETTERS_OPEN),
+    *(PAGES_OPEN, PAGES_OLDEST, INTAKE_QUARANTINED, INTAKE_OLDEST),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -47,6 +65,8 @@ class Found:
     workers: list[WorkerOut]
     halted: list[HaltedAccount]
     dead_letters: dict[Lane, int]
+    pages: dict[str | None, Waiting]
+    quarantined: dict[str, Waiting]
 
 
 @router.get("/status", summary="Whether the system works")
@@ -74,16 +94,22 @@ async def status(parts: Parts = Depends(parts_of)) -> StatusOut:
 async def metrics(parts: Parts = Depends(parts_of)) -> Response:
     """This process's figures for Prometheus, and those of the database as it is now; not there when unknown."""
     found = await _found(parts)
-    for gauge in (OUTBOX_MESSAGES, OUTBOX_OLDEST, WORKERS_ALIVE, DEAD_LETTERS_OPEN):
+    for gauge in ASKED_OF_THE_DATABASE:
         gauge.clear()
     if found:
-        for lane, waiting in found.outbox.items():
-            OUTBOX_MESSAGES.labels(lane).set(waiting.messages)
-            OUTBOX_OLDEST.labels(lane).set(waiting.oldest_seconds)
+        for lane, unsaid in found.outbox.items():
+            OUTBOX_MESSAGES.labels(lane).set(unsaid.messages)
+            OUTBOX_OLDEST.labels(lane).set(unsaid.oldest_seconds)
         for role, how_many in alive(found.workers).items():
             WORKERS_ALIVE.labels(role).set(how_many)
         for of_lane, letters in found.dead_letters.items():
             DEAD_LETTERS_OPEN.labels(str(of_lane)).set(letters)
+        for authority, pages in found.pages.items():
+            PAGES_OPEN.labels(authority or EVERYBODYS).set(pages.how_many)
+            PAGES_OLDEST.labels(authority or EVERYBODYS).set(pages.oldest.total_seconds())
+        for source, documents in found.quarantined.items():
+            INTAKE_QUARANTINED.labels(source).set(documents.how_many)
+            INTAKE_OLDEST.labels(source).set(documents.oldest.total_seconds())
     return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -97,6 +123,7 @@ def alive(workers: Iterable[WorkerOut]) -> dict[str, int]:
 
 async def _found(parts: Parts) -> Found | None:
     """None when the database does not answer in time."""
+    now = datetime.now(UTC)
     try:
         async with asyncio.timeout(PATIENCE), parts.database.read() as session:
             return Found(
@@ -104,6 +131,8 @@ async def _found(parts: Parts) -> Found | None:
                 workers=await _workers(session),
                 halted=await _halted(session),
                 dead_letters=await dead_letters.open_by_lane(session),
+                pages=dict.fromkeys((*parts.authorities, None), Waiting()) | await waiting.pages(session, now),
+                quarantined=dict.fromkeys(parts.sources, Waiting()) | await waiting.quarantined(session, now),
             )
     except (SQLAlchemyError, TimeoutError) as error:
         log.warning("the database does not answer", error=type(error).__name__)

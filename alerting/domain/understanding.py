@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from alerting.domain.cap import Category, Info, ResponseType
+from alerting.domain.cap import Category, Info, ResponseType, Severity
 from alerting.domain.kinds import SEVERITY_OF, WITHOUT_RED, Colour, Kind, Risk
 
 COLOUR_WORD = re.compile(r"\b(?:allerta|allarme|codice|livello|warning)\W+(gialla|giallo|arancione|rossa|rosso)\b")
@@ -14,6 +14,8 @@ COLOURS = {
     "rossa": Colour.ROSSA,
     "rosso": Colour.ROSSA,
 }
+
+GREEN_WORD = re.compile(r"\b(?:allerta|codice|livello)\W+verde\b|\bnessuna allerta\b")
 
 RISK_WORDS = (
     # The first that is found counts: "idrogeologico-idraulico reticolo minore" is the Tuscan name of one risk.
@@ -74,15 +76,30 @@ def meaning_of(info: Info) -> Meaning:
     return Meaning(_kind(info, words))
 
 
+def is_over(info: Info) -> bool:
+    """Whether it says that nothing is the matter, or no longer: an all-clear, or green. Neither starts anything.
+
+    Green in the words of something grave is no green: "da nessuna allerta ad allerta rossa".
+    """
+    if ResponseType.ALL_CLEAR in info.response_type:
+        return True
+    is_mild = info.severity in (Severity.MINOR, Severity.UNKNOWN)
+    is_green = (info.parameter("it.colore") or "").casefold() == "verde" or _level(info) == "1"
+    return is_mild and (is_green or bool(GREEN_WORD.search(f"{info.event} {info.headline}".casefold())))
+
+
+def _level(info: Info) -> str:
+    return (info.parameter("awareness_level") or "").partition(";")[0].strip()
+
+
 def _colour(info: Info, words: str) -> Colour | None:
     """As said. Where nobody says a colour, severity stands for it; where both are said the graver is believed."""
     said = info.parameter("it.colore")
-    level = (info.parameter("awareness_level") or "").partition(";")[0].strip()
     found = COLOUR_WORD.search(words)
     by_severity = next((colour for colour, severity in SEVERITY_OF.items() if severity is info.severity), None)
     named = [
         {colour.value: colour for colour in Colour}.get((said or "").casefold()),
-        AWARENESS_LEVELS.get(level),
+        AWARENESS_LEVELS.get(_level(info)),
         COLOURS[found.group(1)] if found else None,
         by_severity,
     ]

@@ -27,12 +27,7 @@ async def ask_sources(settings: Settings) -> None:
         await receiver.take(source, raw, media_type, CameBy.POLL)
 
     async def alarm(source: Source, sentence: str | None) -> None:
-        about, now = f"source {source.name}", datetime.now(UTC)
-        async with database.write() as session:
-            if sentence is None:
-                await paging.close(session, about, source.name, now)
-            else:
-                await paging.call(session, about, f"{source.title}: {sentence}", now)
+        await tell_duty(database, source, sentence, datetime.now(UTC))
 
     tasks = [
         asyncio.create_task(Poller(database, heard.values(), take, alarm).run(), name="polling"),
@@ -49,3 +44,13 @@ async def ask_sources(settings: Settings) -> None:
     ending.close(tasks)
     if failed:
         raise failed[0]
+
+
+async def tell_duty(database: Database, source: Source, sentence: str | None, now: datetime) -> None:
+    """A source has fallen silent, as the sentence says; without one it speaks again, and nobody need look."""
+    about = f"source {source.name}"
+    async with database.write() as session:
+        if sentence is None:
+            await paging.close(session, about, source.name, now)
+        else:
+            await paging.call(session, about, f"{source.title}: {sentence}", now)

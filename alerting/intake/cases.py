@@ -1,10 +1,11 @@
 """One document on the desk: what it came as, whose it is, and what was found to follow from it."""
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import issuing, paging
@@ -16,7 +17,7 @@ from alerting.domain.sources import Source
 from alerting.intake import forecasts
 from alerting.intake.drafting import Became
 from alerting.intake.forecasts import Held
-from alerting.persistence import tables
+from alerting.persistence import dialects, tables
 
 SENTENCE, HEADLINE = 500, 200
 """Characters that are kept of a reason and of a headline."""
@@ -63,6 +64,12 @@ class Case:
         """Somebody on duty is to look at it."""
         about = f"intake {self.row.id}" + (f" {authority}" if authority else "")
         await paging.call(self.session, about, f"{self.source.title}: {sentence}", self.now, authority)
+
+    async def alone(self) -> None:
+        """One document of a source at a time: of an alert and its Cancel at the same moment one sees the other."""
+        if dialects.is_postgresql(self.session):  # on SQLite there is one writer anyway
+            key = int.from_bytes(hashlib.sha256(f"intake {self.source.name}".encode()).digest()[:8], signed=True)
+            await self.session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
 
     async def hold(self, codes: Iterable[str]) -> None:
         """Lock the comuni it concerns, in one order for all: of two sources the second sees what the first did."""

@@ -68,9 +68,12 @@ async def follow(
 ) -> Became:
     """Do what the policy wants. `instead_of` is a draft this replaces; its page moves along unless it `is_graver`."""
     code = made.authority.code
+    undoes_approval = instead_of is not None and instead_of.state is State.APPROVED
     if instead_of is not None:
         await issuing.cancel(session, instead_of, made.authority, made.feed, "replaced by a newer draft", now)
     if then is Then.SHOW:
+        if instead_of is not None:
+            await paging.close(session, f"alert {instead_of.identifier}", made.source.name, now)
         return Became(code, "shown", because="its policy only shows this")
     # What a person would be warned of before sending is for a person to decide.
     doubts = [finding for finding in lint(made.alert) if finding.weight is Weight.ERROR]
@@ -90,7 +93,7 @@ async def follow(
     moved = instead_of is not None and await paging.move(
         session, f"alert {instead_of.identifier}", f"alert {row.identifier}"
     )
-    if wanted is Then.PAGE and (is_graver or not moved):
+    if undoes_approval or (wanted is Then.PAGE and (is_graver or not moved)):
         reason = f"{made.source.title}: {made.alert.first.headline}"
         await paging.call(session, f"alert {row.identifier}", f"{reason}. {sentence}".strip(), now, code)
     return Became(code, "drafted", row.identifier, sentence)

@@ -16,7 +16,7 @@ from alerting.domain import cap
 from alerting.domain.authority import Authority
 from alerting.domain.kinds import Colour, Kind, Risk
 from alerting.domain.lifecycle import State
-from alerting.domain.outlook import Outlook, Span, change, from_parameter, graver, gravest, outlook, remaining
+from alerting.domain.outlook import Outlook, Span, change, excess, from_parameter, graver, gravest, outlook, remaining
 from alerting.domain.policies import Then, decide, more_cautious
 from alerting.domain.sources import Source
 from alerting.intake.drafting import Became, Composed, feed_of, follow
@@ -86,8 +86,7 @@ async def reconsider(
     told_by = await _told(session, authority, now)
     told = graver(*(outlook_of(row) for row in told_by))
     statements = await _statements(session, authority, now)
-    own = graver(*(outlook_of(row) for row in told_by if row.intake is None))
-    holds = graver(outlook(_span(one) for one in statements), own)
+    holds = graver(outlook(_span(one) for one in statements), await _own(session, told_by))
     pending = await _pending(session, authority)
     trend = change(told, holds, now)
     if trend is None:
@@ -95,9 +94,10 @@ async def reconsider(
             await issuing.cancel(session, pending, authority, feed_of(source), "nothing changes after all", now)
             await paging.close(session, f"alert {pending.identifier}", source.name, now)
         return Became(authority.code, "joined" if told else "nothing", because="it changes nothing for people here")
-    if pending is not None and change(outlook_of(pending), holds, now) is None and pending.expires_at > now:
+    if pending is not None and _can_wait(pending, told_by, now) and change(outlook_of(pending), holds, now) is None:
         return Became(authority.code, "joined", pending.identifier, "the draft of it waits already")
-    latest = max(told_by, key=lambda row: row.issued_at or now, default=None)
+    # What was made of sources before what the comune wrote: that a source eases is no reason to touch the latter.
+    latest = max(told_by, key=lambda row: (row.intake is not None, row.issued_at or now), default=None)
     alert = of_outlook(
         trend,
         holds,
@@ -113,6 +113,8 @@ async def reconsider(
     # Who lets the orange be issued lets it be eased: the graver of what was told and what holds decides.
     colour = gravest((*remaining(holds, now), *remaining(told, now)))
     then = more_cautious(decide(authority.feeds, source.name, colour, {span.risk for span in left}), most)
+    if remaining(holds, now) and not excess(holds, await _taken_back(session, authority, sources, now), now):
+        then = more_cautious(then, Then.PAGE)
     made = Composed(alert, Kind.ALLERTA_METEO, whole(authority), authority, source, intake)
     graver_than_draft = pending is None or _is_graver(colour, gravest(outlook_of(pending)))
     return await follow(session, made, then, now, sign, updates=latest, instead_of=pending, is_graver=graver_than_draft)
@@ -153,6 +155,31 @@ async def _told(session: AsyncSession, authority: Authority, now: datetime) -> l
     return [row for row in rows if outlook_of(row)]
 
 
+async def _own(session: AsyncSession, told_by: Iterable[tables.Alert]) -> Outlook:
+    """What the comune said itself, also where an Update that a source made has taken its place: it is theirs to end."""
+    said = []
+    for told in told_by:
+        row: tables.Alert | None = told
+        while row is not None and row.intake is not None:
+            row = await session.get(tables.Alert, row.updates) if row.updates else None
+        said.append(outlook_of(row) if row is not None else ())
+    return graver(*said)
+
+
+async def _taken_back(session: AsyncSession, authority: Authority, sources: Iterable[str], now: datetime) -> Outlook:
+    """What people were told and a person then took back: a machine does not say it again over their head."""
+    cancels = select(tables.Alert.cancels).where(
+        tables.Alert.authority == authority.code,
+        tables.Alert.cancels.is_not(None),
+        tables.Alert.status == cap.Status.ACTUAL,
+        tables.Alert.author.not_in(list(sources)),
+    )
+    rows = await session.scalars(
+        select(tables.Alert).where(tables.Alert.identifier.in_(cancels), tables.Alert.expires_at > now)
+    )
+    return graver(*(outlook_of(row) for row in rows))
+
+
 async def _pending(session: AsyncSession, authority: Authority) -> tables.Alert | None:
     """The draft that a source has made of the weather here, and nobody has decided on."""
     rows = await session.scalars(
@@ -189,6 +216,12 @@ def _instruction(
     spoken = [one for one in statements if one.instruction and one.colour is colour and one.source in sources]
     nearest = max(spoken, key=lambda one: (sources[one.source].nearness, len(one.instruction)), default=None)
     return nearest.instruction if nearest else ""
+
+
+def _can_wait(pending: tables.Alert, told_by: Iterable[tables.Alert], now: datetime) -> bool:
+    """Whether a draft could still be issued: it has not ended, nor has what it is an Update of."""
+    stands = pending.updates is None or pending.updates in {row.identifier for row in told_by}
+    return stands and pending.expires_at > now
 
 
 def _is_graver(colour: Colour | None, than: Colour | None) -> bool:

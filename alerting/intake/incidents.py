@@ -4,7 +4,7 @@ Region, Dipartimento and comune speak of one event: who is told of it already he
 wider or longer, when what to do changes, or when it is over.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import reduce
@@ -12,18 +12,20 @@ from functools import reduce
 from sqlalchemy import select
 
 from alerting import cap_json, issuing, paging
-from alerting.composing import Where
+from alerting.composing import Refused, Where
 from alerting.domain import cap
 from alerting.domain.authority import Authority
-from alerting.domain.kinds import Kind
+from alerting.domain.kinds import Colour, Kind
 from alerting.domain.lifecycle import State
 from alerting.domain.outlook import SLACK
-from alerting.domain.plain_text import cleaned
+from alerting.domain.plain_text import cleaned, shortened
 from alerting.domain.policies import COLOUR_OF, Then, decide, more_cautious
 from alerting.domain.sources import Nearness, Source
-from alerting.domain.understanding import Meaning
+from alerting.domain.understanding import Meaning, is_over
 from alerting.intake.cases import Case
 from alerting.intake.drafting import Became, Composed, feed_of, follow, is_open_draft
+from alerting.intake.forecasts import outlook_of
+from alerting.intake.places import LONGEST_NAME
 from alerting.intake.relaying import of_infos, use_of
 from alerting.persistence import tables
 from geo.areas import plain
@@ -51,6 +53,8 @@ class Report:
     """The documents of this source that it updates, and those that these do."""
     most: Then
     """The boldest that may follow, whatever the comune's policy."""
+    is_alone: bool = True
+    """Whether the message speaks of nothing else."""
 
     @property
     def info(self) -> cap.Info:
@@ -58,29 +62,42 @@ class Report:
 
     @property
     def is_all_clear(self) -> bool:
-        return cap.ResponseType.ALL_CLEAR in self.info.response_type
+        return is_over(self.info)
+
+    @property
+    def colour(self) -> Colour | None:
+        """Of the words and of the severity the graver."""
+        return max((self.meaning.colour, COLOUR_OF.get(self.info.severity)), key=_rank)
 
 
 async def tell(case: Case, said: Report) -> Became:
     """Say it, or what it adds to what was said. The caller holds the authority's row."""
-    ours = await _following(case, said.authority, said.follows)
+    ours = await _following(case, said)
     known = ours or await _same(case, said)
+    issued, draft = await _told_and_waiting(case, known)
     if said.is_all_clear:
-        return await _all_clear(case, said, ours, known)
-    colour = COLOUR_OF.get(said.info.severity)
+        return await _all_clear(case, said, issued, draft, is_theirs=ours is not None)
     risks = {said.meaning.risk} if said.meaning.risk else set()
-    then = more_cautious(decide(said.authority.feeds, case.source.name, colour, risks), said.most)
-    if known is None:
+    then = more_cautious(decide(said.authority.feeds, case.source.name, said.colour, risks), said.most)
+    if ours is not None and issued is not None and draft is not None and not _adds(case, said, issued, is_update=True):
+        return await _as_it_was(case, said, issued, draft)
+    if draft is not None and draft.author != case.source.name and then is Then.ISSUE:
+        return await _at_once(case, said, issued, draft)
+    newest = draft or issued
+    if newest is None:
         return await _follow(case, said, then)
-    before = cap_json.from_json(known.document)
-    adds = _adds(case, said, before, known, is_update=ours is not None)
+    adds = _adds(case, said, newest, is_update=ours is not None)
+    if adds and ours is None and _is_history(case, said, newest):
+        return Became(said.authority.code, "joined", newest.identifier, "its source has said something newer of it")
+    if ours is None and outlook_of(newest):  # it speaks of a part of the comune, that of all of it
+        adds &= {"gravity"}
+        issued = draft = None
     if not adds:
-        return Became(said.authority.code, "joined", known.identifier, "people know all of it")
-    issued = known if known.state is State.ISSUED else None
+        return Became(said.authority.code, "joined", newest.identifier, "people know all of it")
     if adds == {"words"} and issued is not None and case.now - (issued.issued_at or case.now) < QUIET:
         then = more_cautious(then, Then.PREPARE)
-    draft = await _draft_of(case, issued) if issued is not None else known
-    merged = said if ours is not None else _merged(case, said, before, known)
+    is_own = ours is not None and newest.author == case.source.name
+    merged = said if is_own or (issued is None and draft is None) else _merged(case, said, newest)
     return await _follow(case, merged, then, updates=issued, instead_of=draft, is_graver="gravity" in adds)
 
 
@@ -101,11 +118,64 @@ async def call_off(
         if row.state is State.SUPERSEDED and row.identifier not in {other.updates for other in made}:
             sentence = f"{source.title} ha annullato ciò che poi è stato aggiornato qui: verificare se vale ancora"
             await paging.call(session, f"alert {row.identifier}", sentence, case.now, authority.code)
-        if row.cancels is None and row.state in STANDING:
-            told = await issuing.cancel(session, row, authority, feed_of(source), reason, case.now, case.desk.sign)
-            await paging.close(session, f"alert {row.identifier}", source.name, case.now)
-            became.append(Became(authority.code, "cancelled", told.identifier if told else row.identifier))
+        if _stands(row):
+            became.append(await _take_back(case, row, authority, reason))
     return became
+
+
+async def _take_back(case: Case, row: tables.Alert, authority: Authority, reason: str) -> Became:
+    session, source, code = case.session, case.source, authority.code
+    try:
+        async with session.begin_nested():
+            told = await issuing.cancel(session, row, authority, feed_of(source), reason, case.now, case.desk.sign)
+    except Refused as refused:  # one comune that cannot sign does not keep the others from their Cancel
+        await session.refresh(row)
+        sentence = f"{source.title} lo ha annullato, e qui non è riuscito: {refused}"
+        await paging.call(session, f"alert {row.identifier}", sentence, case.now, code)
+        return Became(code, "nothing", row.identifier, str(refused))
+    await paging.close(session, f"alert {row.identifier}", source.name, case.now)
+    return Became(code, "cancelled", told.identifier if told else row.identifier)
+
+
+async def call_for_the_rest(case: Case, authority: Authority, follows: Sequence[int], done: Iterable[Became]) -> None:
+    """Of what the source said before, what its Update no longer speaks of here: somebody is to say if it still holds."""
+    made = await _made_of(case, authority, follows)
+    touched = {one.alert for one in done}
+    # What a draft is to take the place of was spoken of as well.
+    touched |= {row.updates for row in made if row.identifier in touched}
+    touched |= {row.updates for row in await _made_of(case, authority, [case.row.id])}
+    for row in made:
+        if _stands(row) and not outlook_of(row) and row.identifier not in touched and row.updates not in touched:
+            sentence = f"{case.source.title} non ne parla più nel suo aggiornamento: verificare se vale ancora"
+            await paging.call(case.session, f"alert {row.identifier}", sentence, case.now, authority.code)
+
+
+# ── what follows ────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _as_it_was(case: Case, said: Report, issued: tables.Alert, draft: tables.Alert) -> Became:
+    """The source is back at what people know: its draft of something else goes, another's is for a person to judge."""
+    if draft.author == case.source.name:
+        feed = feed_of(case.source)
+        await issuing.cancel(case.session, draft, said.authority, feed, "nothing changes after all", case.now)
+        await paging.close(case.session, f"alert {draft.identifier}", case.source.name, case.now)
+    return Became(said.authority.code, "joined", issued.identifier, "people know all of it")
+
+
+async def _at_once(case: Case, said: Report, issued: tables.Alert | None, draft: tables.Alert) -> Became:
+    """Who may issue does not wait for the draft of who may not: it says what it knows, and no more than that.
+
+    The draft goes where nothing is left in it; else it stays, for whoever was called to decide on.
+    """
+    known = _adds(case, said, issued, is_update=False) if issued is not None else {"all"}
+    if not known:
+        return Became(said.authority.code, "joined", draft.identifier, "people know the rest, and a draft waits")
+    waits = cap_json.from_json(draft.document)
+    is_milder = GRAVITY[said.info.severity] < GRAVITY[waits.first.severity]
+    is_narrower = km2_outside(_place_of(draft, said.authority), _fence(said.where, said.authority)) > SLIVER_KM2
+    replaced = None if is_milder or is_narrower else draft
+    merged = _merged(case, said, issued) if issued is not None else said
+    return await _follow(case, merged, Then.ISSUE, updates=issued, instead_of=replaced)
 
 
 async def _follow(
@@ -135,10 +205,36 @@ async def _made_of(case: Case, authority: Authority, intakes: Sequence[int]) -> 
     return (await case.session.scalars(query.order_by(tables.Alert.drafted_at.desc()))).all()
 
 
-async def _following(case: Case, authority: Authority, intakes: Sequence[int]) -> tables.Alert | None:
-    """What was made of the messages this one updates, and still stands."""
-    standing = (row for row in await _made_of(case, authority, intakes) if _stands(row))
-    return next(standing, None)
+async def _following(case: Case, said: Report) -> tables.Alert | None:
+    """What was made of the messages this one updates, and still stands: of several things the same one.
+
+    A draft of an Update stands for what it updates.
+    """
+    made = [row for row in await _made_of(case, said.authority, said.follows) if _stands(row) and not outlook_of(row)]
+    standing = [row for row in made if row.state is not State.ISSUED or row.expires_at > case.now]
+    heads = [row for row in standing if row.identifier not in {other.updates for other in standing}]
+    alike = [row for row in heads if row.kind is said.meaning.kind]
+    near = [row for row in alike if _is_same(said, row)]
+    only = [alone[0] for alone in (alike, heads if said.is_alone else []) if len(alone) == 1]
+    return next(iter(near or only), None)
+
+
+async def _told_and_waiting(case: Case, known: tables.Alert | None) -> tuple[tables.Alert | None, tables.Alert | None]:
+    """What people were told of it, and the draft of a source that waits beside it or instead."""
+    if known is None:
+        return None, None
+    if known.state is State.ISSUED:
+        return known, await _draft_of(case, known)
+    told = await case.session.get(tables.Alert, known.updates) if known.updates else None
+    stands = told is not None and told.state is State.ISSUED and told.expires_at > case.now
+    return told if stands else None, known
+
+
+def _is_history(case: Case, said: Report, row: tables.Alert) -> bool:
+    """Whether it was made of a message that the same source sent later: what comes late does not count any more."""
+    fonte = cap_json.from_json(row.document).first.parameter("it.fonte") or ""
+    sender, _, rest = fonte.partition(",")
+    return sender == said.message.sender and datetime.fromisoformat(rest.rpartition(",")[2]) > said.message.sent
 
 
 async def _same(case: Case, said: Report) -> tables.Alert | None:
@@ -188,8 +284,9 @@ async def _draft_of(case: Case, issued: tables.Alert) -> tables.Alert | None:
 # ── what it adds ────────────────────────────────────────────────────────────────────────────────────
 
 
-def _adds(case: Case, said: Report, before: cap.Alert, known: tables.Alert, *, is_update: bool) -> set[str]:
+def _adds(case: Case, said: Report, known: tables.Alert, *, is_update: bool) -> set[str]:
     """In what it goes beyond what is known: gravity, place, time, action; and for an Update of it, words."""
+    before = cap_json.from_json(known.document)
     info, was, adds = said.info, before.first, set()
     if GRAVITY[info.severity] > GRAVITY[was.severity]:
         adds.add("gravity")
@@ -213,17 +310,22 @@ def _adds(case: Case, said: Report, before: cap.Alert, known: tables.Alert, *, i
     return adds
 
 
-def _merged(case: Case, said: Report, before: cap.Alert, known: tables.Alert) -> Report:
-    """Of two who speak of one thing the graver colour, wider place, longer time and more useful instruction."""
+def _merged(case: Case, said: Report, known: tables.Alert) -> Report:
+    """Of two who speak of one thing the graver colour, with its words, and wider place, longer time and more useful
+    instruction."""
+    before = cap_json.from_json(known.document)
     info, was = said.info, before.first
     keeps = use_of(was, _nearness(known, before, case.desk.sources)) > use_of(info, case.source.nearness)
+    is_milder = GRAVITY[info.severity] < GRAVITY[was.severity]
     merged = replace(
-        info,
-        severity=max(info.severity, was.severity, key=GRAVITY.__getitem__),
+        was if is_milder else info,
         instruction=was.instruction if keeps else info.instruction,
         expires=max(said.message.ends(info), before.ends(was)),
     )
-    return replace(said, infos=(merged, *said.infos[1:]), where=_union(said.where, known, said.authority))
+    colour = was.parameter("it.colore")
+    meaning = replace(said.meaning, colour=Colour(colour)) if is_milder and colour else said.meaning
+    infos = (merged,) if is_milder else (merged, *said.infos[1:])
+    return replace(said, infos=infos, meaning=meaning, where=_union(said.where, known, said.authority))
 
 
 def _nearness(known: tables.Alert, before: cap.Alert, sources: dict[str, Source]) -> Nearness:
@@ -240,29 +342,38 @@ def _union(where: Where, known: tables.Alert, authority: Authority) -> Where:
     areas = tuple(dict.fromkeys((*where.areas, *known.areas)))
     if authority.code in areas:
         return Where((authority.code,))
-    return Where(areas, fence, where.drawn_name)
+    names = ", ".join(dict.fromkeys(name for name in (_drawn_name(known), where.drawn_name) if name))
+    return Where(areas, fence, shortened(names, LONGEST_NAME))
 
 
 # ── that it is over ─────────────────────────────────────────────────────────────────────────────────
 
 
-async def _all_clear(case: Case, said: Report, ours: tables.Alert | None, known: tables.Alert | None) -> Became:
+async def _all_clear(
+    case: Case, said: Report, issued: tables.Alert | None, draft: tables.Alert | None, *, is_theirs: bool
+) -> Became:
     """The end of what was told, to those who were told; of what only was drafted, nothing."""
     code = said.authority.code
-    if known is None:
-        return Became(code, "nothing", because="its beginning was never told here")
-    if known.state is not State.ISSUED:
-        if ours is not None:
-            await issuing.cancel(case.session, known, said.authority, feed_of(case.source), "it is over", case.now)
-            await paging.close(case.session, f"alert {known.identifier}", case.source.name, case.now)
-        return Became(code, "nothing", known.identifier, "it is over before anybody was told")
-    colour = COLOUR_OF.get(cap_json.from_json(known.document).first.severity)
-    then = more_cautious(decide(said.authority.feeds, case.source.name, colour), said.most)
-    if ours is None:
-        then = more_cautious(then, Then.PREPARE)  # it is not theirs to end
-    where = Where(tuple(known.areas), _drawn(known), said.where.drawn_name)
-    draft = await _draft_of(case, known)
-    return await _follow(case, replace(said, where=where), then, updates=known, instead_of=draft, is_graver=False)
+    of_another = draft is not None and draft.author != case.source.name
+    if issued is None:
+        if draft is None:
+            return Became(code, "nothing", because="its beginning was never told here")
+        if is_theirs and not of_another:
+            await issuing.cancel(case.session, draft, said.authority, feed_of(case.source), "it is over", case.now)
+            await paging.close(case.session, f"alert {draft.identifier}", case.source.name, case.now)
+        return Became(code, "nothing", draft.identifier, "it is over before anybody was told")
+    was = cap_json.from_json(issued.document).first
+    risks = {said.meaning.risk} if said.meaning.risk else set()
+    then = more_cautious(decide(said.authority.feeds, case.source.name, COLOUR_OF.get(was.severity), risks), said.most)
+    if not is_theirs:
+        then = more_cautious(then, Then.PREPARE)
+    if of_another:  # who says that it goes on, or grows, is not passed over by who says that it is over
+        then = more_cautious(then, Then.PAGE)
+    end = replace(said.info, response_type=(cap.ResponseType.ALL_CLEAR,))
+    where = Where(tuple(issued.areas), _drawn(issued), _drawn_name(issued) or said.where.drawn_name)
+    over = replace(said, infos=(end, *said.infos[1:]), where=where)
+    replaced = None if of_another else draft
+    return await _follow(case, over, then, updates=issued, instead_of=replaced, is_graver=False)
 
 
 # ── pieces ──────────────────────────────────────────────────────────────────────────────────────────
@@ -274,6 +385,15 @@ def _composed(case: Case, said: Report, now: datetime, updates: cap.Alert | None
 
 def _drawn(row: tables.Alert) -> Geofence | None:
     return parse_geojson(row.geofence["drawn"]) if row.geofence["drawn"] else None
+
+
+def _drawn_name(row: tables.Alert) -> str:
+    """What was drawn is the last of its areas."""
+    return cap_json.from_json(row.document).first.areas[-1].area_desc if row.geofence["drawn"] else ""
+
+
+def _rank(colour: Colour | None) -> int:
+    return list(Colour).index(colour) if colour is not None else -1
 
 
 def _fence(where: Where, authority: Authority) -> Geofence:

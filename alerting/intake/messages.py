@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Sequence
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import select
 
@@ -16,7 +16,7 @@ from alerting.domain.kinds import Kind
 from alerting.domain.outlook import Span
 from alerting.domain.plain_text import cleaned
 from alerting.domain.policies import Then, more_cautious
-from alerting.domain.understanding import Meaning, meaning_of
+from alerting.domain.understanding import Meaning, is_over, meaning_of
 from alerting.intake import incidents
 from alerting.intake.cases import HEADLINE, SENTENCE, Case
 from alerting.intake.drafting import Became
@@ -25,9 +25,13 @@ from alerting.intake.judging import judge
 from alerting.intake.places import where_in, whole
 from alerting.persistence import tables
 
-LONGEST_THREAD = 20
+LONGEST_THREAD = 500
+"""Messages from the first to the last: one each quarter of an hour, over five days, each naming only the one before."""
 
 ENDED = frozenset({IntakeState.TAKEN, IntakeState.QUARANTINED, IntakeState.DISMISSED, IntakeState.REJECTED})
+
+TAKES_PLACE = frozenset({cap.MsgType.ALERT, cap.MsgType.UPDATE, cap.MsgType.CANCEL})
+"""What takes the place of the messages it names. An Ack and an Error only speak of them."""
 
 Thing = tuple[Meaning, tuple[cap.Info, ...]]
 """One thing a message speaks of: what it means, and its infos, one a language."""
@@ -39,6 +43,7 @@ async def look(case: Case) -> None:
     document = await asyncio.to_thread(reading.read, row.raw)
     row.findings = []
     case.found(document.findings)
+    await case.alone()
     alert = document.alert
     if alert is not None:
         row.headline, row.message_hash = _headline(alert), hash_of(alert.reference)
@@ -46,14 +51,16 @@ async def look(case: Case) -> None:
             case.end(*twin)
             return
     signature = await asyncio.to_thread(signing.verify, row.raw, source.certificates, case.now)
-    judgement = judge(document, source, signature, case.now)
+    judgement = judge(document, source, signature, case.now, case.desk.authorities.values())
     let_pass = row.settled_by is not None and judgement.state is IntakeState.QUARANTINED
     if alert is None or not (judgement.may_act or let_pass):
         case.end(judgement.state, judgement.because)
         return
-    follows = await _thread(case, alert)
+    follows = await _thread(case, alert) if alert.msg_type in TAKES_PLACE else []
     if await _is_superseded(case):
-        case.end(IntakeState.TAKEN, "a message that takes its place came before it")
+        newest = await _newest(case, follows)
+        joined = await _act(case, newest, follows) if newest is not None else []
+        case.end(IntakeState.TAKEN, "a message that takes its place came before it", joined)
         return
     became = await _act(case, alert, follows)
     case.end(IntakeState.TAKEN, "" if became else "it concerns no comune here", became)
@@ -69,7 +76,10 @@ def hash_of(reference: cap.Reference) -> str:
 
 
 async def _twin(case: Case, alert: cap.Alert) -> tuple[IntakeState, str] | None:
-    """Whether the same message is here already: sender, identifier and sent are its key."""
+    """Whether the same message is here already: sender, identifier and sent are its key.
+
+    One that was held up or rejected as it was written is no reason to pass over it as it should be: signed, mended.
+    """
     row = case.row
     if row.settled_by:
         return None
@@ -79,11 +89,19 @@ async def _twin(case: Case, alert: cap.Alert) -> tuple[IntakeState, str] | None:
         tables.Intake.id != row.id,
         tables.Intake.state.in_(ENDED),
     )
-    twin = (await case.session.scalars(query.order_by(tables.Intake.id).limit(1))).one_or_none()
+    twins = (await case.session.scalars(query.order_by(tables.Intake.id))).all()
+    usable = (twin for twin in twins if twin.state is IntakeState.TAKEN)
+    same = (twin for twin in twins if twin.sha256 == row.sha256)
+    twin = next(same, None) or next(usable, None) or next(iter(twins), None)
     if twin is None:
         return None
-    if twin.sha256 == row.sha256 or (await asyncio.to_thread(reading.read, twin.raw)).alert == alert:
+    if twin.sha256 == row.sha256:
         return IntakeState.REPEATED, f"the same message as intake {twin.id}"
+    if (await asyncio.to_thread(reading.read, twin.raw)).alert == alert:
+        is_taken = twin.state is IntakeState.TAKEN
+        return (IntakeState.REPEATED, f"the same message as intake {twin.id}") if is_taken else None
+    if twin.state is IntakeState.REJECTED:
+        return None
     sentence = f"it has sender, identifier and sent of intake {twin.id}, and says something else: ask the source"
     return IntakeState.QUARANTINED, sentence
 
@@ -128,6 +146,23 @@ async def _is_superseded(case: Case) -> bool:
     return (await case.session.scalar(query.limit(1))) is not None
 
 
+async def _newest(case: Case, thread: Sequence[int]) -> cap.Alert | None:
+    """Of several messages that this one ties together, the one that counts; None where there is nothing to tie.
+
+    What came before this could not know that they belong together: an alert and a Cancel of its second Update.
+    """
+    if len(thread) < 2:
+        return None
+    query = select(tables.Intake).where(tables.Intake.id.in_(thread), tables.Intake.state == IntakeState.TAKEN)
+    latest: tuple[datetime, cap.Alert, tables.Intake] | None = None
+    for row in await case.session.scalars(query):
+        alert = (await asyncio.to_thread(reading.read, row.raw)).alert
+        if alert is not None and (latest is None or alert.sent > latest[0]):
+            latest = alert.sent, alert, row
+    # What a person let pass was drafted for a person: it is not gone over by a machine.
+    return latest[1] if latest is not None and latest[2].settled_by is None else None
+
+
 # ── what follows ────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -158,7 +193,7 @@ async def _call_off(case: Case, alert: cap.Alert, follows: Sequence[int]) -> lis
 
 
 async def _speak(case: Case, alert: cap.Alert, follows: Sequence[int]) -> list[Became]:
-    authorities, things = case.desk.authorities, _things(alert)
+    authorities, things = case.desk.authorities, _things(alert, case.now)
     touched = {
         code: [(one, where) for one in things if (where := where_in(one[1][0], authority))]
         for code, authority in authorities.items()
@@ -168,35 +203,48 @@ async def _speak(case: Case, alert: cap.Alert, follows: Sequence[int]) -> list[B
     for code, authority in authorities.items():
         forecast = [one for one, where in touched[code] if _is_forecast(one, where, authority)]
         others = [(one, where) for one, where in touched[code] if one not in forecast]
-        if forecast or await _holds(case, authority, follows):
-            held = [_held(alert, meaning, infos[0]) for meaning, infos in forecast]
+        has_forecast = bool(forecast) or await _holds(case, authority, follows)
+        if has_forecast:
+            held = [_held(case, alert, one) for one in forecast if not is_over(one[1][0])]
             became.append(await case.restate(authority, held, follows))
+        done = []
         for (meaning, infos), where in others:
+            if has_forecast and is_over(infos[0]):
+                continue  # its end was told with the forecast
             # What nobody here can read is not sent by a machine.
             most = case.most if infos[0].tongue == "it" else more_cautious(case.most, Then.PAGE)
-            report = incidents.Report(alert, infos, meaning, where, authority, follows, most)
-            became.append(await incidents.tell(case, report))
+            is_alone = len(things) == 1
+            report = incidents.Report(alert, infos, meaning, where, authority, follows, most, is_alone=is_alone)
+            done.append(await incidents.tell(case, report))
+        became += done
+        await incidents.call_for_the_rest(case, authority, follows, done)
     return became
 
 
-def _things(alert: cap.Alert) -> list[Thing]:
-    """Its Italian infos one by one, or those of its first language; the others translate, where one stands for one."""
+def _things(alert: cap.Alert, now: datetime) -> list[Thing]:
+    """Its Italian infos one by one, or those of its first language; the others translate, where one stands for one.
+
+    Without those that ended before they came, unless what they say is that it is over.
+    """
     tongues = dict.fromkeys(info.tongue for info in alert.infos)
     tongue = "it" if "it" in tongues else next(iter(tongues), "")
     own = [info for info in alert.infos if info.tongue == tongue]
     others = tuple(info for info in alert.infos if info.tongue != tongue) if len(own) == 1 else ()
-    return [(meaning_of(info), (info, *others)) for info in own]
+    left = [info for info in own if alert.ends(info) > now or is_over(info)]
+    return [(meaning_of(info), (info, *others)) for info in left]
 
 
 def _is_forecast(thing: Thing, where: Where, authority: Authority) -> bool:
     return thing[0].kind is Kind.ALLERTA_METEO and where == whole(authority)
 
 
-def _held(alert: cap.Alert, meaning: Meaning, info: cap.Info) -> Held:
+def _held(case: Case, alert: cap.Alert, thing: Thing) -> Held:
+    meaning, (info, *_) = thing
     assert meaning.colour is not None and meaning.risk is not None
-    ends = alert.ends(info)
+    ends = min(alert.ends(info), case.now + case.source.longest)
     starts = min(info.onset or info.effective or alert.sent, ends - timedelta(seconds=1))
-    return Held(Span(meaning.risk, meaning.colour, starts, ends), cleaned(info.instruction, SENTENCE))
+    instruction = cleaned(info.instruction, SENTENCE) if info.tongue == "it" else ""
+    return Held(Span(meaning.risk, meaning.colour, starts, ends), instruction)
 
 
 async def _holds(case: Case, authority: Authority, intakes: Sequence[int]) -> bool:

@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from alerting.composing import Where
 from alerting.domain import cap
 from alerting.domain.authority import Authority
+from alerting.domain.plain_text import cleaned
 from geo.shapes import Geofence, Shape, clipped
 
 ZONE = re.compile(r"[A-Z][a-z]{3}-[A-Z0-9]{1,3}")
 """A warning zone as the Dipartimento calls it: Tosc-A4, Cala-7."""
 ISTAT = re.compile(r"[0-9]{6}")
+LONGEST_NAME = 100
 ALL_BUT_SLIVERS = 0.95
 """A drawing that covers this share of a comune means the comune."""
 
@@ -21,8 +23,8 @@ def zones_of(alert: cap.Alert) -> set[str]:
 
 
 def comuni_of(alert: cap.Alert) -> set[str]:
-    """The ISTAT codes of the comuni it names."""
-    return {code for area in _areas(alert.infos) for code in _comuni(area)}
+    """The ISTAT codes of the comuni it names, where nothing is drawn beside: then the drawing counts."""
+    return {code for area in _areas(alert.infos) if not _shapes(area) for code in _comuni(area)}
 
 
 def has_place(alert: cap.Alert) -> bool:
@@ -46,7 +48,7 @@ def where_in(info: cap.Info, authority: Authority) -> Where | None:
         return None
     if inside.area_km2 >= authority.territory.fence.area_km2 * ALL_BUT_SLIVERS:
         return whole(authority)
-    return Where(drawn=inside)
+    return Where(drawn=inside, drawn_name=_names(info, authority))
 
 
 def whole(authority: Authority) -> Where:
@@ -54,10 +56,14 @@ def whole(authority: Authority) -> Where:
     return Where((authority.territory.comune.code,))
 
 
-def name_of(info: cap.Info, where: Where) -> str:
-    """What to call what was drawn: as they do who drew it."""
-    names = ", ".join(dict.fromkeys(area.area_desc for area in info.areas if area.area_desc))
-    return names if where.drawn is not None else ""
+def _names(info: cap.Info, authority: Authority) -> str:
+    """What they call it who drew it, as far as it is drawn here."""
+    here = (area for area in info.areas if (shapes := _shapes(area)) and _is_here(shapes, authority))
+    return cleaned(", ".join(dict.fromkeys(area.area_desc for area in here if area.area_desc)), LONGEST_NAME)
+
+
+def _is_here(shapes: list[Shape], authority: Authority) -> bool:
+    return clipped(Geofence(tuple(dict.fromkeys(shapes))), authority.territory.fence) is not None
 
 
 def _areas(infos: Iterable[cap.Info]) -> Iterable[cap.Area]:

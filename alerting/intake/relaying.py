@@ -128,6 +128,8 @@ def _in_own_name(
     headline = cleaned(info.headline, LONGEST_HEADLINE) or cleaned(info.event, LONGEST_HEADLINE)
     to_do = next((TO_DO[response] for response in info.response_type if response in TO_DO), OTHERWISE)
     ends = min(message.ends(info), now + source.longest)
+    if cap.ResponseType.ALL_CLEAR in info.response_type:
+        ends = max(ends, now + END_LASTS)
     onset = info.onset or info.effective
     parameters = [("it.tipo", meaning.kind), ("it.colore", meaning.colour), ("it.rischio", meaning.risk)]
     return replace(

@@ -128,6 +128,7 @@ def _postgresql(url: str, pool_size: int, *, hasty: bool = False) -> AsyncEngine
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_timeout=10,
+        hide_parameters=True,  # an error that is logged must not show a person's data or a document
         connect_args={"connect_timeout": 5, "options": options},
         **({"isolation_level": "AUTOCOMMIT"} if hasty else {}),
     )
@@ -135,7 +136,12 @@ def _postgresql(url: str, pool_size: int, *, hasty: bool = False) -> AsyncEngine
 
 def _sqlite(url: str) -> AsyncEngine:
     engine = create_async_engine(
-        url, pool_size=8, max_overflow=8, connect_args={"timeout": 20}, pool_reset_on_return=None
+        url,
+        pool_size=8,
+        max_overflow=8,
+        hide_parameters=True,
+        connect_args={"timeout": 20},
+        pool_reset_on_return=None,
     )
     sync_engine = engine.sync_engine
 

@@ -523,6 +523,7 @@ class Intake(Table):
         Index("intake_by_message", "message_hash"),
         Index("intake_by_source", "source", "id"),
         Index("intake_by_state", "state", "id"),
+        Index("intake_by_time", "received_at"),
     )
 
 

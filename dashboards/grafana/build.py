@@ -514,7 +514,7 @@ PROCESSES = (
         WIDTH,
         (
             Query(
-                "sum by (alertname, severity, service, lane, channel, queue, link, worker, role, source) "
+                "sum by (alertname, severity, service, lane, channel, queue, link, worker, role, source, authority) "
                 '(ALERTS{alertstate="firing", alertname!="Watchdog"})'
             ),
         ),
@@ -564,6 +564,28 @@ SOURCES = (
         12,
         (Query("sum(increase(alerting_pages_total[$__rate_interval]))", "chiamate"),),
         steps=((1, "orange"),),
+    ),
+    Panel(
+        "In attesa di una persona",
+        "Chiamate a cui nessuno ha risposto, per comune (all: di tutti), e documenti in quarantena, per fonte.",
+        "none",
+        12,
+        (
+            Query("max by (authority) (alerting_pages_open)", "chiamate {{authority}}"),
+            Query("max by (source) (alerting_intake_quarantined)", "in quarantena {{source}}"),
+        ),
+        steps=((1, "orange"),),
+    ),
+    Panel(
+        "Da quanto aspetta la più vecchia",
+        "Oltre 5 minuti senza risposta a una chiamata, o 15 senza una decisione su un documento, suona una regola.",
+        "s",
+        12,
+        (
+            Query("max by (authority) (alerting_pages_oldest_seconds)", "chiamata {{authority}}"),
+            Query("max by (source) (alerting_intake_quarantined_oldest_seconds)", "in quarantena {{source}}"),
+        ),
+        steps=((300, "orange"), (900, "red")),
     ),
 )
 

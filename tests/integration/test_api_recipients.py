@@ -309,7 +309,7 @@ async def test_an_error_of_ours_tells_nothing_of_our_insides(town: Town) -> None
 async def test_the_figures_show_the_outbox(town: Town) -> None:
     await town.issued()
     figures = (await town.ask("GET", "/metrics", None)).body
-    assert 'alerting_outbox_messages{lane="emergency"} 1.0' in figures
+    assert 'alerting_outbox_messages{lane="emergency"} 2.0' in figures
     assert 'alerting_outbox_messages{lane="routine"} 0.0' in figures
     assert 'alerting_outbox_oldest_seconds{lane="emergency"}' in figures
     assert (

@@ -28,6 +28,10 @@ ASKED_OF_THE_API = {
     "alerting_outbox_oldest_seconds": {"lane"},
     "alerting_dead_letters_open": {"lane"},
     "alerting_workers_alive": {"role"},
+    "alerting_pages_open": {"authority"},
+    "alerting_pages_oldest_seconds": {"authority"},
+    "alerting_intake_quarantined": {"source"},
+    "alerting_intake_quarantined_oldest_seconds": {"source"},
 }
 
 # Read off the endpoints /metrics and /metrics/detailed of RabbitMQ 3.10.8.

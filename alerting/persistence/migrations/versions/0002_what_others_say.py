@@ -66,6 +66,7 @@ def upgrade() -> None:
         batch_op.create_index("intake_by_message", ["message_hash"], unique=False)
         batch_op.create_index("intake_by_source", ["source", "id"], unique=False)
         batch_op.create_index("intake_by_state", ["state", "id"], unique=False)
+        batch_op.create_index("intake_by_time", ["received_at"], unique=False)
 
     op.create_table(
         "intake_references",
@@ -179,6 +180,7 @@ def downgrade() -> None:
     op.drop_table("pages")
     op.drop_table("intake_references")
     with op.batch_alter_table("intake", schema=None) as batch_op:
+        batch_op.drop_index("intake_by_time")
         batch_op.drop_index("intake_by_state")
         batch_op.drop_index("intake_by_source")
         batch_op.drop_index("intake_by_message")
