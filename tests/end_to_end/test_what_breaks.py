@@ -11,9 +11,7 @@ from consumers.local.private_postgresql import PrivatePostgreSQL
 from consumers.local.private_rabbitmq import PrivateRabbitMQ
 from consumers.local.stack import Stack, fetch, running
 from tests.end_to_end.town import COPIES, IN_FORNACETTE, NO_PAIR_LIMIT, QUORUM_SETTLES, Town, at_work
-
-ONE_SLICE = 10
-"""People whom one worker may have been telling when it died (40 ms at 80 a second, and the next claim)."""
+from tests.end_to_end.verdict import ONE_SLICE
 
 
 @pytest.fixture(scope="module")

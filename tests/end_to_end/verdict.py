@@ -21,7 +21,7 @@ from alerting.domain.lanes import Lane
 from consumers.local.stack import fetch
 
 ONE_SLICE = 10
-"""People whom one worker may have been telling when it died (60 ms at 80 a second, and the next claim)."""
+"""People whom one worker may have been telling when it died (40 ms at 80 a second, and the next claim)."""
 IN_FLIGHT = 16
 """Routine calls that were under way, or whose slot was leased, when an emergency came; of all processes together."""
 AFTERMATH = 5.0

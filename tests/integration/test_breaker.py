@@ -3,21 +3,26 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
 
+from alerting import batching
 from alerting.domain import delivery
-from alerting.domain.delivery import MAX_ATTEMPTS, Progress
+from alerting.domain.delivery import MAX_ATTEMPTS, Decision, Done, Progress
 from alerting.domain.lanes import Lane
-from alerting.persistence import Database, tables
+from alerting.persistence import Database, ledger, tables
 from consumers import deliver, pacing
-from consumers.line import Line
+from consumers.channel import Text
+from consumers.line import LOOK_ANYWAY, PROBE_SPOILS, Errand, Held, Line
 from consumers.pacing import Denied, Lease, Pacer
 from tests.integration.engine import (
+    COMUNE,
+    EVACUATE,
     ONE_KIND,
     TOKEN,
     WHATSAPP,
@@ -244,6 +249,88 @@ async def test_a_lease_asked_for_before_the_halt_does_not_open_the_line_again(to
     leasing.cancel()
     await asyncio.gather(leasing, return_exceptions=True)
     assert (line.halted, list(line._slots)) == (True, [])
+
+
+class Scripted(Pacer):
+    """Says that the breaker is open, and then grants one probe, between two looks of whoever claims."""
+
+    WAIT = 2.5 * LOOK_ANYWAY
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def lease(self, account: str, lane: Lane, *, slots: int, want: int) -> Lease | Denied:
+        self.asked += 1
+        if self.asked == 2:
+            return Lease((time.monotonic() - pacing.LOOKS_BACK,), 80.0, probes=True)
+        return Denied(self.WAIT, halted=True)
+
+
+class Noted:
+    """What a line reports, kept."""
+
+    def __init__(self) -> None:
+        self.given_back: list[Errand] = []
+
+    def record(self, errand: Errand, decision: Decision) -> None: ...
+
+    def give_back(self, errand: Errand) -> None:
+        self.given_back.append(errand)
+
+    def spent(self, held: Held) -> None: ...
+
+
+async def in_hand(town: Town) -> Held:
+    """A batch of three people, as a worker holds it."""
+    [row] = await town.batches(await town.issued_and_fanned_out(3))
+    now = datetime.now(UTC)
+    account = SimpleNamespace(authority=COMUNE, portfolio=None)
+    batch = batching.ready(row, now + timedelta(hours=1))
+    return Held(None, batch, account, Text(EVACUATE), now, time.monotonic())  # type: ignore[arg-type]
+
+
+@ONE_KIND
+async def test_a_probe_is_spent_even_where_nobody_is_claimed_when_its_slot_comes(town: Town) -> None:
+    asked: asyncio.Queue[Errand] = asyncio.Queue()
+
+    async def tell(errand: Errand) -> Decision:
+        asked.put_nowait(errand)
+        return Done(Progress.ACCEPTED, provider_id="wamid.HBgM")
+
+    line = Line(WHATSAPP, town.database, Scripted(), tell, Noted())
+    line.halt()
+    line.take(await in_hand(town))
+    line.start()
+    try:
+        probed = await asyncio.wait_for(asked.get(), Scripted.WAIT + PROBE_SPOILS / 2)
+        assert probed.claimed.attempt == 1
+        await asyncio.sleep(2 * LOOK_ANYWAY)
+        assert asked.empty(), "one probe, one person"
+    finally:
+        await line.stop()
+
+
+@ONE_KIND
+async def test_whoever_was_being_claimed_as_the_breaker_opened_is_given_back_at_once(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fallback waits for whoever is claimed."""
+    noted = Noted()
+    line = Line(WHATSAPP, town.database, Asked(), None, noted)  # type: ignore[arg-type]
+    held = await in_hand(town)
+    line.take(held)
+    claim = ledger.claim
+
+    async def overtaken(*asked: Any, **how: Any) -> list[ledger.Claimed]:
+        claimed = await claim(*asked, **how)
+        line.halt()
+        return claimed
+
+    monkeypatch.setattr(ledger, "claim", overtaken)
+    await line._claim(held)
+    assert noted.given_back, "nobody was claimed"
+    assert not any(line._ready.values())
+    assert held.unrecorded == len(noted.given_back)
 
 
 @ONE_KIND

@@ -70,6 +70,15 @@ async def test_routine_is_waited_for_longer_than_an_emergency(town: Town) -> Non
     assert len(await look(town, MISSED_AFTER[Lane.ROUTINE] + 5)) == 1
 
 
+async def test_batches_of_several_alerts_lock_them_in_the_order_of_recorders(town: Town) -> None:
+    """In the order in which they were missed, a recorder that holds the one we want next would want ours."""
+    first, second, third = [await town.issued_and_fanned_out(1) for _ in range(3)]
+    await town.run("UPDATE batches SET touched_at = touched_at - dispatch_id")  # the latest is missed the longest
+    again = [row for row in await look(town, 2 * PATIENCE) if row.message_id.startswith("batch")]
+    told = [event.dispatch for row in again if isinstance(event := wire.decode(row.body), BatchReady)]
+    assert told == [first, second, third]
+
+
 async def test_a_text_nobody_has_read_is_read_after_all(town: Town) -> None:
     async with town.database.write() as session:
         session.add(
