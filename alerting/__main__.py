@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from alerting import audit, authorities, dead_letters, logs, metrics
+from alerting import audit, authorities, cap_command, dead_letters, logs, metrics
 from alerting.actors import Role
 from alerting.amqp import Link, declares
 from alerting.domain.lanes import Lane
@@ -31,6 +31,7 @@ from alerting.signs import Signs
 from alerting.topology import topology
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+app.add_typer(cap_command.app, name="cap")
 
 COMMAND_LINE = "command line"
 SHOWN = 8_000  # bytes of a dead letter

@@ -18,7 +18,8 @@ _TAGS = (
     "td th thead tr tt u ul video"
 )
 _MARKUP = re.compile(
-    rf"</?(?:{_TAGS.replace(' ', '|')})(?:[\s/][^<>]*)?>|&(?:#[0-9]{{1,7}}|#x[0-9a-f]{{1,6}}|[a-z]{{2,8}});", re.IGNORECASE
+    rf"</?(?:{_TAGS.replace(' ', '|')})(?:[\s/][^<>]*)?>|&(?:#[0-9]{{1,7}}|#x[0-9a-f]{{1,6}}|[a-z]{{2,8}});",
+    re.IGNORECASE,
 )
 _TEXTS_OF_AN_INFO = ("event", "audience", "senderName", "headline", "description", "instruction", "contact")
 _TRANSLATED: dict[str, Callable[[Info], str]] = {
@@ -31,10 +32,10 @@ _TRANSLATED: dict[str, Callable[[Info], str]] = {
 
 def check(block: Block, alert: Alert | None, report: Report) -> None:
     """Whether what is said agrees with itself. Of a message not understood only the texts are looked at."""
-    for info in block.within("info"):
-        _check_markup(info, _TEXTS_OF_AN_INFO, report)
-        for area in info.within("area"):
-            _check_markup(area, ("areaDesc",), report)
+    for info_block in block.within("info"):
+        _check_markup(info_block, _TEXTS_OF_AN_INFO, report)
+        for area_block in info_block.within("area"):
+            _check_markup(area_block, ("areaDesc",), report)
     _check_markup(block, ("source", "note", "restriction"), report)
     if alert is None:
         return
@@ -52,7 +53,9 @@ def check(block: Block, alert: Alert | None, report: Report) -> None:
 def _check_message(block: Block, alert: Alert, report: Report) -> None:
     match alert.scope:
         case Scope.RESTRICTED if not alert.restriction:
-            report.add(Rule.RESTRICTION_MISSING, _line(block, "scope"), "the scope is Restricted; say in <restriction> how")
+            report.add(
+                Rule.RESTRICTION_MISSING, _line(block, "scope"), "the scope is Restricted; say in <restriction> how"
+            )
         case Scope.PRIVATE if not alert.addresses and block.all("scope"):
             report.add(Rule.ADDRESSES_MISSING, _line(block, "scope"), "the scope is Private; name whom in <addresses>")
     if block.all("restriction") and alert.scope is not Scope.RESTRICTED:
@@ -63,7 +66,9 @@ def _check_message(block: Block, alert: Alert, report: Report) -> None:
         )
     if alert.status is not Status.ACTUAL:
         report.add(
-            Rule.STATUS_NOT_ACTUAL, _line(block, "status"), f"the status is {alert.status.value}: nothing for the public"
+            Rule.STATUS_NOT_ACTUAL,
+            _line(block, "status"),
+            f"the status is {alert.status.value}: nothing for the public",
         )
     if alert.status is Status.EXERCISE and not alert.note:
         report.add(Rule.EXERCISE_WITHOUT_NOTE, _line(block, "status"), "say in <note> which exercise this belongs to")
@@ -101,7 +106,9 @@ def _check_references(block: Block, alert: Alert, report: Report) -> None:
 def _check_words(block: Block, info: Info, report: Report) -> None:
     if not block.text("language"):
         line = _line(block, "language")
-        report.add(Rule.LANGUAGE_MISSING, line, "the info does not say its language, which makes it en-US; add <language>")
+        report.add(
+            Rule.LANGUAGE_MISSING, line, "the info does not say its language, which makes it en-US; add <language>"
+        )
     if not info.event and block.all("event"):
         report.add(Rule.EVENT_EMPTY, _line(block, "event"), "<event> is empty; name what happens")
     if (length := len(info.headline)) > LONGEST_HEADLINE:
@@ -179,15 +186,17 @@ def _check_between(block: Block, alert: Alert, report: Report) -> None:
                 )
         if any(drawn) and not has_drawing:
             report.add(
-                Rule.GEOMETRY_NOT_IN_EVERY_INFO, info_block.line, "another info draws its place and this one does not; draw it"
+                Rule.GEOMETRY_NOT_IN_EVERY_INFO,
+                info_block.line,
+                "another info draws its place and this one does not; draw it",
             )
-    for rule, name, values in (
-        (Rule.CATEGORIES_DIFFER, "category", lambda info: frozenset(info.category)),
-        (Rule.EVENT_CODES_DIFFER, "eventCode", lambda info: frozenset(info.event_codes)),
-    ):
-        for info_block, info in blocks[1:]:
-            if values(info) != values(alert.infos[0]):
-                report.add(rule, _line(info_block, name), "it is not that of the first info; is it the same event?")
+    for info_block, info in blocks[1:]:
+        if frozenset(info.category) != frozenset(alert.infos[0].category):
+            line = _line(info_block, "category")
+            report.add(Rule.CATEGORIES_DIFFER, line, "the categories are not those of the first info; mend either")
+        if frozenset(info.event_codes) != frozenset(alert.infos[0].event_codes):
+            line = _line(info_block, "eventCode")
+            report.add(Rule.EVENT_CODES_DIFFER, line, "the event codes are not those of the first info; mend either")
 
 
 def _check_markup(block: Block, names: tuple[str, ...], report: Report) -> None:
@@ -205,5 +214,3 @@ def _texts(block: Block, names: tuple[str, ...]) -> Iterator[tuple[str, str, int
 def _line(block: Block, name: str) -> int:
     leaf = block.first(name)
     return leaf.line if leaf else block.line
-
-

@@ -10,6 +10,7 @@ from alerting.cap_xml.grammar import NAMESPACES
 from alerting.cap_xml.parsing import DOCUMENT, FEED, parse
 from alerting.cap_xml.reading import Document, Verdict, read_element
 from alerting.cap_xml.rules import Report, Rule
+from alerting.cap_xml.structure import line_of
 from alerting.domain.findings import Finding
 
 MOST_MESSAGES, MOST_LINKS = 1_000, 10_000
@@ -88,7 +89,7 @@ def _open(root: etree._Element, report: Report) -> Enveloped:
     documents = tuple(read_element(message, Report()) for message in found[:MOST_MESSAGES])
     raws = tuple(_bytes(message) for message in found[:MOST_MESSAGES])
     links = tuple(islice(_links(root), MOST_LINKS + 1))
-    line, kind = root.sourceline or 1, _kind(root)
+    line, kind = line_of(root), _kind(root)
     held = f"{len(documents)} CAP message{'s' * (len(documents) != 1)} and {len(links)} link{'s' * (len(links) != 1)}"
     report.add(Rule.ENVELOPE, line, f"this is an {kind} with {held}")
     if not documents:
@@ -97,7 +98,7 @@ def _open(root: etree._Element, report: Report) -> Enveloped:
         report.add(
             Rule.ENVELOPE_TOO_MANY,
             line,
-            f"only the first {MOST_MESSAGES:,} messages and {MOST_LINKS:,} links are read; publish what is in force only",
+            f"only the first {MOST_MESSAGES:,} messages and {MOST_LINKS:,} links are read; publish what is in force",
         )
     return Enveloped(documents, raws, links[:MOST_LINKS], report.findings())
 
@@ -137,7 +138,9 @@ def _said(entry: etree._Element, space: str) -> dict[str, str]:
 
 def _best(entry: etree._Element) -> str:
     """The link to the CAP message: by its type, else the alternate, else any that is not the feed or its hub."""
-    links = [(link.get("rel", "alternate"), link.get("type", ""), link.get("href", "")) for link in entry.iter(f"{ATOM}link")]
+    links = [
+        (link.get("rel", "alternate"), link.get("type", ""), link.get("href", "")) for link in entry.iter(f"{ATOM}link")
+    ]
     for fits in (
         lambda rel, kind: kind in CAP_TYPES,
         lambda rel, kind: rel == "alternate",

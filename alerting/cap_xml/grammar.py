@@ -99,13 +99,13 @@ _TYPES: dict[str, dict[str, Kind | tuple[str, ...]]] = {
     }
 }
 _TYPES["1.1"] = _TYPES["1.2"] | {
-    "responseType": tuple(["Shelter", "Evacuate", "Prepare", "Execute", "Monitor", "Assess", "None"]),
+    "responseType": ("Shelter", "Evacuate", "Prepare", "Execute", "Monitor", "Assess", "None"),
     "altitude": Kind.TEXT,
     "ceiling": Kind.TEXT,
 }
 _TYPES["1.0"] = _TYPES["1.1"] | {
-    "status": tuple(["Actual", "Exercise", "System", "Test"]),
-    "category": tuple(["Geo", "Met", "Safety", "Security", "Rescue", "Fire", "Health", "Env", "Transport", "Infra", "Other"]),
+    "status": ("Actual", "Exercise", "System", "Test"),
+    "category": ("Geo", "Met", "Safety", "Security", "Rescue", "Fire", "Health", "Env", "Transport", "Infra", "Other"),
     "certainty": ("Very Likely", "Likely", "Possible", "Unlikely", "Unknown"),
 }
 

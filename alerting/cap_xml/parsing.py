@@ -22,6 +22,9 @@ DOCUMENT = Bounds(size=5 * MEGABYTE, tags=100_000)
 FEED = Bounds(size=20 * MEGABYTE, tags=200_000)
 DEEPEST = 32
 
+RESOURCE_LIMIT = 114
+"""What libxml2 answers beyond its own bounds on nesting and on the length of a text (XML_ERR_RESOURCE_LIMIT)."""
+
 SPACE = " \t\r\n"
 """What XML holds to be white space: less than Python does."""
 
@@ -55,7 +58,7 @@ _WIDE = {"utf-16": "utf-16", "utf-16le": "utf-16-le", "utf-16be": "utf-16-be", "
 _ENCODING = re.compile(rb"<\?xml[^>]{0,200}?encoding[ \t\r\n]*=[ \t\r\n]*[\"']([A-Za-z0-9._-]{1,40})[\"']")
 _DECLARATION = re.compile(
     r"<\?xml[ \t\r\n]+version[ \t\r\n]*=[ \t\r\n]*(?:'1\.[01]'|\"1\.[01]\")"
-    r"(?:[ \t\r\n]+encoding[ \t\r\n]*=[ \t\r\n]*(?:'(?P<single>[A-Za-z][A-Za-z0-9._-]*)'|\"(?P<double>[A-Za-z][A-Za-z0-9._-]*)\"))?"
+    r"(?:[ \t\r\n]+encoding[ \t\r\n]*=[ \t\r\n]*(?:'[A-Za-z][A-Za-z0-9._-]*'|\"[A-Za-z][A-Za-z0-9._-]*\"))?"
     r"(?:[ \t\r\n]+standalone[ \t\r\n]*=[ \t\r\n]*(?:'(?:yes|no)'|\"(?:yes|no)\"))?"
     r"[ \t\r\n]*\?>"
 )
@@ -125,7 +128,9 @@ def _codec(raw: bytes, report: Report) -> str | None:
         return codec
     if seen or wide:
         report.add(
-            Rule.ENCODING, 1, f"the document declares {declared} and is written in {seen or 'something else'}; mend either"
+            Rule.ENCODING,
+            1,
+            f"the document declares {declared} and is written in {seen or 'something else'}; mend either",
         )
     else:
         report.add(Rule.ENCODING, 1, f"the document declares {declared}, which is not read; save it as UTF-8")
@@ -174,8 +179,7 @@ def _tree(text: str, report: Report) -> etree._Element | None:
     try:
         root = etree.fromstring(text.encode("utf-8"), parser)
     except etree.XMLSyntaxError as wrong:
-        # libxml2 counts its own bound on nesting, and on the length of a text, as a resource limit.
-        limit = wrong.code == etree.ErrorTypes.ERR_RESOURCE_LIMIT
+        limit = getattr(wrong, "code", None) == RESOURCE_LIMIT
         said = " ".join((wrong.msg or "nothing can be read").split())[:160]
         report.add(
             Rule.TOO_DEEP if limit else Rule.XML_MALFORMED,

@@ -80,7 +80,10 @@ class Places:
             match mended.condition:
                 case Condition.REPAIRED:
                     drawn.complaints.append(
-                        (Rule.POLYGON_CROSSING, f"{where} crosses itself; it counts as the parts it encloses, redraw it")
+                        (
+                            Rule.POLYGON_CROSSING,
+                            f"{where} crosses itself; it counts as the parts it encloses, redraw it",
+                        )
                     )
                 case Condition.FLAT:
                     drawn.complaints.append((Rule.POLYGON_FLAT, f"{where} encloses nothing and is left out; redraw it"))
@@ -113,7 +116,7 @@ def _ring(text: str, complaints: list[Complaint]) -> Floats | None:
     if (ring[0] != ring[-1]).any():
         complain(
             Rule.POLYGON_OPEN,
-            f"the polygon begins at {quoted(pairs[0])} and ends at {quoted(pairs[-1])}; repeat the first pair at the end",
+            f"the polygon begins at {quoted(pairs[0])} and ends at {quoted(pairs[-1])}; end it with the first pair",
         )
         return None
     if south < -90 or north > 90:
@@ -132,7 +135,9 @@ def _ring(text: str, complaints: list[Complaint]) -> Floats | None:
         )
         return None
     if ITALY.hold(west, south) and ITALY.hold(east, north):
-        complain(Rule.COORDINATES_EXCHANGED, f"{quoted(pairs[0])} would lie in Italy the other way round; check the order")
+        complain(
+            Rule.COORDINATES_EXCHANGED, f"{quoted(pairs[0])} would lie in Italy the other way round; check the order"
+        )
     return ring
 
 
@@ -182,7 +187,9 @@ def read_circle(leaf: Leaf, report: Report) -> Circle | None:
         return None
     if radius == 0:
         report.add(
-            Rule.CIRCLE_ZERO, leaf.line, f"the circle around {found[1]},{found[2]} has radius 0 and is left out; widen it"
+            Rule.CIRCLE_ZERO,
+            leaf.line,
+            f"the circle around {found[1]},{found[2]} has radius 0 and is left out; widen it",
         )
         return None
     circle = Circle(Point(lat, lon), radius)

@@ -1,4 +1,4 @@
-"""One CAP message as bytes → what it says, everything that is wrong with it, and a verdict. Never raises for bad input."""
+"""From the bytes of one CAP message to what it says, all that is wrong with it, and a verdict. Never an exception."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -9,7 +9,7 @@ from alerting.cap_xml.checking import check
 from alerting.cap_xml.grammar import NAMESPACES
 from alerting.cap_xml.parsing import DOCUMENT, parse
 from alerting.cap_xml.rules import Report, Rule
-from alerting.cap_xml.structure import Walk, quoted
+from alerting.cap_xml.structure import Walk, line_of, quoted
 from alerting.cap_xml.understanding import understand
 from alerting.domain import cap
 from alerting.domain.findings import Finding, Weight
@@ -64,7 +64,7 @@ def read_element(root: etree._Element, report: Report) -> Document:
     """The message that this element is; `report` holds what parsing it found."""
     namespace, _, local = str(root.tag).rpartition("}")
     namespace = namespace.removeprefix("{")
-    line = root.sourceline or 1
+    line = line_of(root)
     if local != "alert":
         report.add(Rule.NOT_CAP, line, f"the outermost element is {quoted(local)}, not an alert; hand in CAP")
         return Document("", None, report.findings(), signed=False)

@@ -40,10 +40,14 @@ class Rule(Enum):
     TIME_ZULU = ERROR, "A time gives its offset in numbers, never Z."
     TIME_NAIVE = ERROR, "A time gives its offset from UTC."
     TIME_FRACTION = ERROR, "A time has whole seconds."
-    TIME_LOOSE = WARNING, "A time of CAP 1.0 is better written as 1.2 asks, with an offset in numbers and whole seconds."
+    TIME_LOOSE = (
+        WARNING,
+        "A time of CAP 1.0 is better written as 1.2 asks, with an offset in numbers and whole seconds.",
+    )
     TIME_PLUS_ZERO = WARNING, "UTC is written -00:00."
     LANGUAGE_MALFORMED = ERROR, "A language is a code such as it-IT."
-    URI_MALFORMED = ERROR, "An address is a URI, without spaces."
+    URI_MALFORMED = ERROR, "An address is a URI."
+    URI_SPACES = WARNING, "An address has no spaces."
     INTEGER_MALFORMED = ERROR, "A size is a whole number."
     DECIMAL_MALFORMED = ERROR, "An altitude is a decimal number."
     # the message
@@ -56,6 +60,7 @@ class Rule(Enum):
     REFERENCE_TIME = WARNING, "The time in a reference is written as in the message it names."
     REFERENCE_SELF = ERROR, "A message does not refer to itself, and each message has an identifier of its own."
     REFERENCE_POSTDATED = ERROR, "A message refers to earlier ones only."
+    REFERENCES_TOO_MANY = ERROR, "A message refers to at most 1,000 others."
     REFERENCE_REPEATED = WARNING, "A message is referred to once."
     RESTRICTION_MISSING = ERROR, "A Restricted message says what the restriction is."
     RESTRICTION_UNUSED = WARNING, "Only a Restricted message has a restriction."
@@ -112,7 +117,10 @@ class Rule(Enum):
     CIRCLE_LARGE = WARNING, "A circle has at most 500 km and keeps off the poles; a larger one is left out."
     LATITUDE_RANGE = ERROR, "Latitudes are between -90 and 90."
     LONGITUDE_RANGE = WARNING, "Longitudes are between -180 and 180; a shape beyond is left out."
-    COORDINATES_EXCHANGED = WARNING, "Latitude comes first: a place that would be in Italy the other way round is doubted."
+    COORDINATES_EXCHANGED = (
+        WARNING,
+        "Latitude comes first: a place that would be in Italy the other way round is doubted.",
+    )
     VERTICES_MANY = WARNING, "A document has at most 10,000 vertices; beyond, its outlines are simplified."
     VERTICES_TOO_MANY = ERROR, "No document has more than 60,000 vertices, or outlines that cannot be simplified."
     CEILING_WITHOUT_ALTITUDE = ERROR, "A ceiling comes with an altitude."

@@ -1,7 +1,8 @@
 """Whether a message is built as its version's grammar says: order, number, names, and the type of each value."""
 
 from dataclasses import dataclass, field
-from typing import NamedTuple, assert_never
+from itertools import islice
+from typing import Any, NamedTuple, assert_never
 
 from lxml import etree
 
@@ -11,14 +12,16 @@ from alerting.cap_xml.rules import Report, Rule
 from alerting.cap_xml.values import Form, is_language, is_uri, read_decimal, read_integer, read_time
 
 MOST_INFOS, MOST_AREAS = 200, 5_000
+MOST_ATTRIBUTES = 30
+"""Of one element, and then it is clear enough that it should have none."""
 SHOWN = 60
+AT_THE_END = 1_000
+"""A position after every element there is: that of a signature."""
 SCHEMA_POINTERS = {
     "{http://www.w3.org/2001/XMLSchema-instance}schemaLocation",
     "{http://www.w3.org/2001/XMLSchema-instance}noNamespaceSchemaLocation",
 }
-_WITH_ATTRIBUTES = etree.XPath(
-    "descendant-or-self::*[@*][not(ancestor-or-self::ds:*)]", namespaces={"ds": SIGNATURE}
-)
+_WITH_ATTRIBUTES = etree.XPath("descendant-or-self::*[@*][not(ancestor-or-self::ds:*)]", namespaces={"ds": SIGNATURE})
 
 
 class Leaf(NamedTuple):
@@ -79,21 +82,22 @@ class Walk:
         return self._block(root, "alert")
 
     def _block(self, element: etree._Element, name: str) -> Block:
-        block = Block(_line(element))
+        block = Block(line_of(element))
         parts, reached, furthest = self.parts[name], -1, ""
         self._no_text(element.text, name, block.line)
         for child in element:
             tag = str(child.tag)
             part = parts.get(tag)
             if child.tail and (tail := child.tail.strip(SPACE)):
-                self._no_text(tail, name, _line(child))
+                self._no_text(tail, name, line_of(child))
             if part is None:
                 reached = self._stranger(child, tag, name, reached)
+                furthest = "the signature" if reached == AT_THE_END else furthest
                 continue
             if part.position < reached:
                 self.report.add(
                     Rule.ELEMENT_ORDER,
-                    _line(child),
+                    line_of(child),
                     f"<{part.name}> comes too late; in CAP {self.version} it stands before {furthest}",
                 )
             else:
@@ -111,7 +115,7 @@ class Walk:
                 if (inner == "area" and self.areas > MOST_AREAS) or (inner == "info" and len(held) >= MOST_INFOS):
                     rule = Rule.AREAS_TOO_MANY if inner == "area" else Rule.INFOS_TOO_MANY
                     if not self.report.has(rule):
-                        self.report.add(rule, _line(child), f"{rule.sentence.rstrip('.')}; send several documents")
+                        self.report.add(rule, line_of(child), f"{rule.sentence.rstrip('.')}; send several documents")
                     return
                 held.append(self._block(child, inner))
             case Kind() | tuple() as holds:
@@ -122,7 +126,7 @@ class Walk:
                 assert_never(part.holds)
 
     def _leaf(self, element: etree._Element, part: Part) -> Leaf:
-        line = _line(element)
+        line = line_of(element)
         if len(element):
             inner = _local(str(element[0].tag))
             self.report.add(Rule.ELEMENT_UNKNOWN, line, f"<{part.name}> holds a text, not <{inner}>; write it plainly")
@@ -131,19 +135,23 @@ class Walk:
 
     def _stranger(self, child: etree._Element, tag: str, name: str, reached: int) -> int:
         """An element that has no place here: a signature at the end of an alert of CAP 1.2 is welcome all the same."""
-        line, local = _line(child), _local(tag)
+        line, local = line_of(child), _local(tag)
         if not tag.startswith(f"{{{SIGNATURE}}}"):
             self.report.add(
-                Rule.ELEMENT_UNKNOWN, line, f"CAP {self.version} has no <{local}> in <{name}>; use a parameter, or leave it out"
+                Rule.ELEMENT_UNKNOWN,
+                line,
+                f"CAP {self.version} has no <{local}> in <{name}>; use a parameter, or leave it out",
             )
             return reached
         self.signed = self.signed or (name == "alert" and local == "Signature")
         if name != "alert" or self.version != "1.2":
             self.report.add(
-                Rule.ELEMENT_UNKNOWN, line, f"CAP {self.version} has no place for <{local}> in <{name}>; sign a message of CAP 1.2"
+                Rule.ELEMENT_UNKNOWN,
+                line,
+                f"CAP {self.version} has no place for <{local}> in <{name}>; sign a message of CAP 1.2",
             )
             return reached
-        return 1_000  # after all there is
+        return AT_THE_END
 
     def _count(self, block: Block, name: str) -> None:
         for part in self.required[name]:
@@ -163,12 +171,13 @@ class Walk:
             )
 
     def _attributes(self, root: etree._Element) -> None:
-        for element in _WITH_ATTRIBUTES(root):
-            for name in element.attrib:
+        found: Any = _WITH_ATTRIBUTES(root)
+        for element in found:
+            for name in islice(element.attrib, MOST_ATTRIBUTES):
                 if name not in SCHEMA_POINTERS:
                     self.report.add(
                         Rule.ATTRIBUTE_UNKNOWN,
-                        _line(element),
+                        line_of(element),
                         f"<{_local(str(element.tag))}> has an attribute {_local(str(name))}; CAP has none, take it out",
                     )
 
@@ -187,7 +196,9 @@ class Walk:
                     self._say(Rule.LANGUAGE_MALFORMED, leaf, name, "is no language code; write it as it-IT")
             case Kind.URI:
                 if not is_uri(leaf.text):
-                    self._say(Rule.URI_MALFORMED, leaf, name, "is no address; write it without spaces, as https://…")
+                    self._say(Rule.URI_MALFORMED, leaf, name, "is no address; write it as https://…")
+                elif any(space in leaf.text.strip(SPACE) for space in SPACE):
+                    self._say(Rule.URI_SPACES, leaf, name, "has spaces; write %20 for each, or take them out")
             case Kind.INTEGER:
                 if read_integer(leaf.text) is None:
                     self._say(Rule.INTEGER_MALFORMED, leaf, name, "is no whole number; write digits only")
@@ -227,9 +238,10 @@ class Walk:
         self.report.add(rule, leaf.line, f"<{name}> {quoted(leaf.text)} {what}")
 
 
-def _line(element: etree._Element) -> int:
-    line: int = element.sourceline or 1
-    return line
+def line_of(element: etree._Element) -> int:
+    """Counted from 1 in the document it was read from."""
+    line: Any = element.sourceline
+    return int(line or 1)
 
 
 def _local(tag: str) -> str:

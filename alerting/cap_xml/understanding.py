@@ -17,6 +17,8 @@ from alerting.domain import cap
 UNSAID_LANGUAGE = "en-US"
 """CAP's own default. The Italian Dipartimento writes Italian and says nothing."""
 
+MOST_REFERENCES = 1_000
+
 Word = TypeVar("Word", bound=Enum)
 
 _FORBIDDEN = re.compile(r"[\s,<&]")
@@ -100,21 +102,28 @@ def _references(block: Block, report: Report) -> Iterator[cap.Reference]:
         words = leaf.text.split()
         if not words:
             report.add(Rule.REFERENCES_EMPTY, leaf.line, "<references> is empty; leave it out")
-        for word in words:
+        if len(words) > MOST_REFERENCES:
+            report.add(
+                Rule.REFERENCES_TOO_MANY, leaf.line, f"<references> names {len(words):,} messages; name the latest"
+            )
+        for word in words[:MOST_REFERENCES]:
             sender, _, rest = word.partition(",")
             identifier, _, sent = rest.rpartition(",")
             time = read_time(sent) if sender and identifier and "," not in identifier else None
-            if time is None:
+            if time is None or time.form is Form.NAIVE:
                 report.add(
                     Rule.REFERENCE_MALFORMED,
                     leaf.line,
                     f"{quoted(word)} names no message; write sender,identifier,sent of the message it is about",
                 )
-                continue
-            if time.form is not Form.CAP:
+            elif time.form is not Form.CAP:
                 report.add(
-                    Rule.REFERENCE_TIME, leaf.line, f"the time in {quoted(sent)} is {time.form.value}; write 2026-…+01:00"
+                    Rule.REFERENCE_TIME,
+                    leaf.line,
+                    f"the time {quoted(sent)} is written {time.form.value}; write it as that message does",
                 )
+            if time is None:
+                continue
             yield cap.Reference(sender, identifier, time.at)
 
 
@@ -197,7 +206,9 @@ def _area(block: Block, version: str, places: Places, report: Report) -> cap.Are
         ceiling = None
     elif lone and altitude is not None and ceiling is not None and ceiling < altitude:
         report.add(
-            Rule.CEILING_BELOW_ALTITUDE, lone.line, f"the ceiling of {ceiling:g} feet is below the altitude; exchange them"
+            Rule.CEILING_BELOW_ALTITUDE,
+            lone.line,
+            f"the ceiling of {ceiling:g} feet is below the altitude; exchange them",
         )
     polygons = tuple(polygon for leaf in block.all("polygon") for polygon in places.polygon(leaf))
     circles = tuple(circle for leaf in block.all("circle") if (circle := read_circle(leaf, report)))
@@ -218,7 +229,9 @@ def _feet(block: Block, name: str, version: str, report: Report) -> float | None
         return None
     feet = read_decimal(leaf.text)
     if feet is None and version != "1.2":  # 1.2 has a type for it, and it was told there
-        report.add(Rule.ALTITUDE_NOT_A_NUMBER, leaf.line, f"<{name}> {quoted(leaf.text)} is no number of feet; left out")
+        report.add(
+            Rule.ALTITUDE_NOT_A_NUMBER, leaf.line, f"<{name}> {quoted(leaf.text)} is no number of feet; left out"
+        )
     return feet
 
 

@@ -1,4 +1,4 @@
-"""What one value says by itself: times, languages, addresses, numbers, lists. Pure, and exact about the schema's types."""
+"""What one value says by itself: a time, a language, an address, a number, a list; exact as the schema's types are."""
 
 import math
 import re
@@ -78,14 +78,14 @@ def is_language(text: str) -> bool:
     return not text or _LANGUAGE.fullmatch(text) is not None
 
 
-_ODD = re.compile(r"[\x00-\x1f\x7f-\U0010ffff<>\"{}|\\^`]")  # XLink escapes these before it looks
+_ODD = re.compile(r"[\x00-\x20\x7f-\U0010ffff<>\"{}|\\^`]")  # XLink escapes these before it looks
 _P = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})"
 _SEGMENT_WITHOUT_COLON = r"(?:[A-Za-z0-9._~!$&'()*+,;=@-]|%[0-9A-Fa-f]{2})"
 _AUTHORITY = (
     r"(?:(?:[A-Za-z0-9._~!$&'()*+,;=:-]|%[0-9A-Fa-f]{2})*@)?"
-    r"(?:\[[0-9A-Fa-fvV:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]{0,5})?"
+    r"(?:\[[0-9A-Fa-fvV:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]{1,5})?"
 )
-_TAIL = rf"(?:\?(?:{_P}|[/?])*)?(?:#(?:{_P}|[/?])*)?"
+_TAIL = rf"(?:\?(?:{_P}|[/?])*)?(?:#(?:{_P}|[/?\[\]])*)?"
 _URI = re.compile(
     rf"(?:[A-Za-z][A-Za-z0-9+.-]*:(?://{_AUTHORITY}(?:/{_P}*)*|/(?:{_P}+(?:/{_P}*)*)?|{_P}+(?:/{_P}*)*)?"
     rf"|//{_AUTHORITY}(?:/{_P}*)*|/(?:{_P}+(?:/{_P}*)*)?|{_SEGMENT_WITHOUT_COLON}+(?:/{_P}*)*|)"
@@ -95,9 +95,8 @@ _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:.")
 
 
 def is_uri(text: str) -> bool:
-    """A URI reference (RFC 3986), with other alphabets and marks escaped first, as xs:anyURI allows."""
-    text = text.strip(SPACE)
-    return not any(space in text for space in SPACE) and _URI.fullmatch(_ODD.sub("_", text)) is not None
+    """A URI reference (RFC 3986), with spaces, other alphabets and marks escaped first, as xs:anyURI allows."""
+    return _URI.fullmatch(_ODD.sub("_", text.strip(SPACE))) is not None
 
 
 def is_absolute(text: str) -> bool:
