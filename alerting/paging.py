@@ -19,14 +19,17 @@ class NoSuchPage(Exception):
 
 
 async def call(session: AsyncSession, about: str, sentence: str, now: datetime, authority: str | None = None) -> None:
-    """Somebody of the authority, or of all, is to look at `about`. A page that is open already says the newest."""
+    """Somebody of the authority, or of all, is to look at `about`. A page that is open already says the newest.
+
+    They are called anew for that: it may be graver than what nobody answered for two hours.
+    """
     page = await _open(session, about)
     if page is None:
         session.add(tables.Page(authority=authority, about=about, sentence=sentence[:LONGEST], at=now))
         metrics.PAGES.inc()
         log.warning("somebody must look", about=about)
-    else:
-        page.sentence = sentence[:LONGEST]
+    elif page.sentence != sentence[:LONGEST]:
+        page.sentence, page.called, page.called_at = sentence[:LONGEST], 0, 0.0
 
 
 async def move(session: AsyncSession, about: str, to: str) -> bool:

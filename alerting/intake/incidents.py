@@ -138,14 +138,14 @@ async def _take_back(case: Case, row: tables.Alert, authority: Authority, reason
 
 
 async def call_for_the_rest(case: Case, authority: Authority, follows: Sequence[int], done: Iterable[Became]) -> None:
-    """Of what the source said before, what its Update no longer speaks of here: somebody is to say if it still holds."""
+    """Of what the source said before, what its Update no longer speaks of here: somebody says if it still holds."""
     made = await _made_of(case, authority, follows)
     touched = {one.alert for one in done}
     # What a draft is to take the place of was spoken of as well.
     touched |= {row.updates for row in made if row.identifier in touched}
     touched |= {row.updates for row in await _made_of(case, authority, [case.row.id])}
     for row in made:
-        if _stands(row) and not outlook_of(row) and row.identifier not in touched and row.updates not in touched:
+        if _stands(row) and not outlook_of(row) and touched.isdisjoint({row.identifier, row.updates} - {None}):
             sentence = f"{case.source.title} non ne parla più nel suo aggiornamento: verificare se vale ancora"
             await paging.call(case.session, f"alert {row.identifier}", sentence, case.now, authority.code)
 

@@ -26,6 +26,7 @@ from consumers.local.stack import ROOT, NotReady
 from tests.benchmarks.bench_town import Runs, Services, libpq
 from tests.benchmarks.beside import peers
 from tests.benchmarks.cap import cap
+from tests.benchmarks.cap_check import cap_check
 from tests.benchmarks.drain import drain
 from tests.benchmarks.fanout import fanout
 from tests.benchmarks.growth import growth
@@ -38,6 +39,7 @@ BOOK = ROOT / "var" / "bench.json"
 
 PARTS: dict[str, Callable[[Services], Runs]] = {
     "idle": idle,
+    "cap_check": cap_check,
     "intake": intake,
     "overtake": overtakes,
     "cap": cap,
@@ -55,6 +57,7 @@ MUST: dict[str, tuple[str, float]] = {
     "idle.postgresql.p99_ms": ("≤", 250),
     "idle.sqlite.p50_ms": ("≤", 60),
     "idle.sqlite.p99_ms": ("≤", 250),
+    "cap.check_per_s": ("≥", 300),
     "intake.first_p99_ms": ("≤", 1000),
     "overtake.p99_ms": ("≤", 250),
     "overtake.behind": ("≤", 16),

@@ -19,9 +19,9 @@ from sqlalchemy.exc import OperationalError
 from typer.testing import CliRunner
 
 from alerting import audit, dead_letters, logs, wire
-from alerting.__main__ import app as commands
 from alerting.actors import Role
 from alerting.amqp import Incoming
+from alerting.commands import app as commands
 from alerting.dead_letters import AlreadyEnded, NoSuchLetter, NotReplayable
 from alerting.domain.delivery import Channel, Progress
 from alerting.domain.events import AlertIssued, BatchReady, CitizenWrote, Event, ReceiptCame
