@@ -53,6 +53,7 @@ class Poller:
             for source, polling in self._sources:
                 client = private if polling.private else public
                 group.create_task(self._keep_asking(source, polling, client), name=f"poll {source.name}")
+            await asyncio.Event().wait()  # with nobody to ask, too: the process stays and shows that it lives
 
     async def _keep_asking(self, source: Source, polling: Polling, client: aiohttp.ClientSession) -> None:
         for outcome in Outcome:

@@ -41,4 +41,6 @@ def _missing_since(bulletins: Iterable[str], due: time, now: datetime) -> date |
     """The day whose bulletin should be here and is not. Until the hour it is due, that is the day before's."""
     here = now.astimezone(ROME)
     day = here.date() if here.time() >= due else here.date() - timedelta(days=1)
-    return None if max(bulletins, default="") >= f"{day:%Y%m%d}" else day
+    # One that is dated tomorrow by a slip must not stand for all that fail to come until then.
+    arrived = (issued for issued in bulletins if issued[:8] <= f"{here:%Y%m%d}")
+    return None if max(arrived, default="") >= f"{day:%Y%m%d}" else day

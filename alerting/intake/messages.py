@@ -107,9 +107,9 @@ async def _twin(case: Case, alert: cap.Alert) -> tuple[IntakeState, str] | None:
 
 
 async def _thread(case: Case, alert: cap.Alert) -> list[int]:
-    """The documents of this source that it follows, and all that these follow or are followed by."""
+    """The documents of this source that it follows or that follow it, and all that these do."""
     row, session = case.row, case.session
-    hashes = {hash_of(reference) for reference in alert.references}
+    hashes = {hash_of(reference) for reference in (*alert.references, alert.reference)}
     for one in hashes - {row.message_hash}:
         await session.merge(tables.IntakeReference(message_hash=one, intake=row.id))
     await session.flush()
