@@ -53,7 +53,7 @@ class TopologyMismatch(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A message to publish. It is persistent and mandatory, always."""
+    """A message to publish. It is persistent, always; `mandatory` unless it is for whoever listens, if anybody."""
 
     exchange: str
     routing_key: str
@@ -61,6 +61,7 @@ class Outgoing:
     body: bytes
     headers: dict[str, Any] = field(default_factory=dict)
     content_type: str = "application/json"
+    mandatory: bool = True
 
 
 class Incoming:
@@ -301,7 +302,7 @@ class Publisher:
             headers=message.headers or None,
         )
         try:
-            channel.basic_publish(message.exchange, message.routing_key, message.body, properties, mandatory=True)
+            channel.basic_publish(message.exchange, message.routing_key, message.body, properties, message.mandatory)
         except AMQPError as error:
             self._unconfirmed.pop(tag, None)
             raise BrokerAway(f"publish failed: {error!r}") from None

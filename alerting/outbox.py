@@ -184,8 +184,6 @@ class Relay:
             match answer:
                 case None:
                     confirmed.append(row.id)
-                case Unroutable() if row.routing_key.startswith(topology.OFFERED):
-                    confirmed.append(row.id)  # nobody listens, and nobody has to
                 case Unroutable():
                     self._maybe_told.discard(row.id)
                     metrics.OUTBOX_RELAYED.labels(str(self._lane), "returned").inc()
@@ -203,9 +201,17 @@ class Relay:
 
     async def _tell(self, row: OutboxMessage, maybe_repeated: bool) -> None:
         headers = {"lane": str(row.lane)} | ({"maybe_repeated": "yes"} if maybe_repeated else {})
-        media = CAP_XML if row.routing_key.startswith(topology.OFFERED) else JSON
-        exchange = self._prefix + row.exchange
-        await self._publisher.publish(Outgoing(exchange, row.routing_key, row.message_id, row.body, headers, media))
+        is_offer = row.routing_key.startswith(topology.OFFERED)
+        message = Outgoing(
+            self._prefix + row.exchange,
+            row.routing_key,
+            row.message_id,
+            row.body,
+            headers,
+            content_type=CAP_XML if is_offer else JSON,
+            mandatory=not is_offer,
+        )
+        await self._publisher.publish(message)
 
     async def _forget(self, session: AsyncSession, ids: list[int]) -> None:
         if ids:

@@ -38,7 +38,9 @@ class Intake:
             sentence = f"{source.name} sent {len(message.body):,} bytes, where {MOST_BYTES:,} are taken"
             await deadletters.bury(self._database, message, "too_large", sentence)
             return
-        await self._receiver.take(source, message.body, message.content_type or CAP, CameBy.AMQP)
+        # What PostgreSQL cannot keep, as a NUL, would send the message round and round.
+        media_type = message.content_type if message.content_type.isprintable() else ""
+        await self._receiver.take(source, message.body, media_type or CAP, CameBy.AMQP)
         message.ack()
 
 

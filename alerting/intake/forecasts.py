@@ -82,19 +82,52 @@ async def reconsider(
     """Compare what holds with what people were told, and say the difference as the comune's policy wants.
 
     The caller holds the authority's row: of two sources at the same moment the second sees what the first did.
+    A source that may issue does not wait for the draft of one that may not, and does not issue what that one says.
     """
+    statements = await _statements(session, authority, now)
+    bold = _may_issue(authority, statements)
+    sure = [one for one in statements if one.source in bold]
+    timid = [one for one in statements if one.source not in bold]
+    told = graver(*(outlook_of(row) for row in await _told(session, authority, now)))
+    desk = (session, authority, source, intake, sources, now, sign)
+    if most is not Then.ISSUE or not excess(outlook(map(_span, timid)), told, now):
+        return await _say(*desk, most, statements)
+    issued = None
+    if source.name in bold and excess(outlook(map(_span, sure)), told, now):
+        issued = await _say(*desk, most, sure, keeps=True)
+    rest = await _say(*desk, Then.PAGE, statements)
+    return issued or rest
+
+
+async def _say(
+    session: AsyncSession,
+    authority: Authority,
+    source: Source,
+    intake: int,
+    sources: dict[str, Source],
+    now: datetime,
+    sign: issuing.Sign,
+    most: Then,
+    statements: Sequence[tables.Statement],
+    *,
+    keeps: bool = False,
+) -> Became:
+    """What these statements change for people. It `keeps` what they were told, and the draft that waits, as it is."""
     told_by = await _told(session, authority, now)
     told = graver(*(outlook_of(row) for row in told_by))
-    statements = await _statements(session, authority, now)
-    holds = graver(outlook(_span(one) for one in statements), await _own(session, told_by))
-    pending = await _pending(session, authority)
+    holds = graver(outlook(map(_span, statements)), told if keeps else await _own(session, told_by))
+    pending = None if keeps else await _pending(session, authority)
     trend = change(told, holds, now)
     if trend is None:
         if pending is not None:
             await issuing.cancel(session, pending, authority, feed_of(source), "nothing changes after all", now)
             await paging.close(session, f"alert {pending.identifier}", source.name, now)
         return Became(authority.code, "joined" if told else "nothing", because="it changes nothing for people here")
-    if pending is not None and _can_wait(pending, told_by, now) and change(outlook_of(pending), holds, now) is None:
+    then = more_cautious(_wanted(authority, source, holds, told, now), most)
+    if remaining(holds, now) and not excess(holds, await _taken_back(session, authority, sources, now), now):
+        then = more_cautious(then, Then.PAGE)
+    is_known = pending is not None and change(outlook_of(pending), holds, now) is None
+    if pending is not None and is_known and then is not Then.ISSUE and _can_wait(pending, told_by, now):
         return Became(authority.code, "joined", pending.identifier, "the draft of it waits already")
     # What was made of sources before what the comune wrote: that a source eases is no reason to touch the latter.
     latest = max(told_by, key=lambda row: (row.intake is not None, row.issued_at or now), default=None)
@@ -109,13 +142,8 @@ async def reconsider(
         cap_json.from_json(latest.document) if latest else None,
         _instruction(statements, holds, sources, now),
     )
-    left = remaining(holds, now) or remaining(told, now)
-    # Who lets the orange be issued lets it be eased: the graver of what was told and what holds decides.
-    colour = gravest((*remaining(holds, now), *remaining(told, now)))
-    then = more_cautious(decide(authority.feeds, source.name, colour, {span.risk for span in left}), most)
-    if remaining(holds, now) and not excess(holds, await _taken_back(session, authority, sources, now), now):
-        then = more_cautious(then, Then.PAGE)
     made = Composed(alert, Kind.ALLERTA_METEO, whole(authority), authority, source, intake)
+    colour = gravest((*remaining(holds, now), *remaining(told, now)))
     graver_than_draft = pending is None or _is_graver(colour, gravest(outlook_of(pending)))
     return await follow(session, made, then, now, sign, updates=latest, instead_of=pending, is_graver=graver_than_draft)
 
@@ -167,16 +195,15 @@ async def _own(session: AsyncSession, told_by: Iterable[tables.Alert]) -> Outloo
 
 
 async def _taken_back(session: AsyncSession, authority: Authority, sources: Iterable[str], now: datetime) -> Outlook:
-    """What people were told and a person then took back: a machine does not say it again over their head."""
+    """What a source had people told and a person took back: a machine does not say it again over their head."""
     cancels = select(tables.Alert.cancels).where(
         tables.Alert.authority == authority.code,
         tables.Alert.cancels.is_not(None),
         tables.Alert.status == cap.Status.ACTUAL,
         tables.Alert.author.not_in(list(sources)),
     )
-    rows = await session.scalars(
-        select(tables.Alert).where(tables.Alert.identifier.in_(cancels), tables.Alert.expires_at > now)
-    )
+    of_sources = (tables.Alert.identifier.in_(cancels), tables.Alert.intake.is_not(None), tables.Alert.expires_at > now)
+    rows = await session.scalars(select(tables.Alert).where(*of_sources))
     return graver(*(outlook_of(row) for row in rows))
 
 
@@ -204,6 +231,24 @@ async def _statements(session: AsyncSession, authority: Authority, now: datetime
     return (await session.scalars(query)).all()
 
 
+def _may_issue(authority: Authority, statements: Iterable[tables.Statement]) -> set[str]:
+    """The sources that the comune lets issue all that they hold."""
+    by_source: dict[str, list[Span]] = {}
+    for one in statements:
+        by_source.setdefault(one.source, []).append(_span(one))
+    return {
+        name
+        for name, held in by_source.items()
+        if decide(authority.feeds, name, gravest(held), {span.risk for span in held}) is Then.ISSUE
+    }
+
+
+def _wanted(authority: Authority, source: Source, holds: Outlook, told: Outlook, now: datetime) -> Then:
+    """What the comune's policy wants of this. Who lets the orange be issued lets it be eased: the graver decides."""
+    held, known = remaining(holds, now), remaining(told, now)
+    return decide(authority.feeds, source.name, gravest((*held, *known)), {span.risk for span in held or known})
+
+
 def _span(one: tables.Statement) -> Span:
     return Span(one.risk, one.colour, one.starts, one.ends)
 
@@ -220,7 +265,8 @@ def _instruction(
 
 def _can_wait(pending: tables.Alert, told_by: Iterable[tables.Alert], now: datetime) -> bool:
     """Whether a draft could still be issued: it has not ended, nor has what it is an Update of."""
-    stands = pending.updates is None or pending.updates in {row.identifier for row in told_by}
+    told = {row.identifier for row in told_by}
+    stands = pending.updates in told if told else pending.updates is None
     return stands and pending.expires_at > now
 
 

@@ -78,38 +78,40 @@ def test_on_quiet_days_nobody_hears_anything() -> None:
     assert play(bulletins, ZONES) == []
 
 
+HEARD_ELSEWHERE: list[Sent] = [
+    (
+        at(2026, 1, 18, 15, 15),
+        "cagliari",
+        Trend.NEW,
+        "Allerta rossa per frane e allagamenti da fossi e torrenti dalle 00:00 di lunedì 19 gennaio",
+    ),
+    (
+        at(2026, 1, 18, 15, 15),
+        "reggio",
+        Trend.NEW,
+        "Allerta arancione per piena di fiumi e canali, per frane e allagamenti da fossi e torrenti e per "
+        "temporali forti",
+    ),
+    (
+        at(2026, 7, 30, 15, 11),
+        "bolzano",
+        Trend.NEW,
+        "Allerta gialla per temporali forti dalle 00:00 di venerdì 31 luglio",
+    ),
+    (
+        at(2026, 8, 8, 13, 57, 59),
+        "reggio",
+        Trend.NEW,
+        "Allerta gialla per piena di fiumi e canali, per frane e allagamenti da fossi e torrenti e per temporali forti",
+    ),
+]
+ELSEWHERE = {"cagliari": ("Sard-B",), "reggio": ("Cala-7", "Cala-8"), "bolzano": ("Tren-A",)}
+
+
 def test_the_same_days_were_not_quiet_elsewhere() -> None:
     """So that the empty list above means something: Cagliari, Reggio Calabria and Bolzano, through the same loop."""
-    elsewhere = {"cagliari": ("Sard-B",), "reggio": ("Cala-7", "Cala-8"), "bolzano": ("Tren-A",)}
     bulletins = [archived("20260118_1515"), archived("20260730_1511"), republished("20260808T1357")]
-    assert play(bulletins, elsewhere) == [
-        (
-            at(2026, 1, 18, 15, 15),
-            "cagliari",
-            Trend.NEW,
-            "Allerta rossa per frane e allagamenti da fossi e torrenti dalle 00:00 di lunedì 19 gennaio",
-        ),
-        (
-            at(2026, 1, 18, 15, 15),
-            "reggio",
-            Trend.NEW,
-            "Allerta arancione per piena di fiumi e canali, per frane e allagamenti da fossi e torrenti e per "
-            "temporali forti",
-        ),
-        (
-            at(2026, 7, 30, 15, 11),
-            "bolzano",
-            Trend.NEW,
-            "Allerta gialla per temporali forti dalle 00:00 di venerdì 31 luglio",
-        ),
-        (
-            at(2026, 8, 8, 13, 57, 59),
-            "reggio",
-            Trend.NEW,
-            "Allerta gialla per piena di fiumi e canali, per frane e allagamenti da fossi e torrenti e per "
-            "temporali forti",
-        ),
-    ]
+    assert play(bulletins, ELSEWHERE) == HEARD_ELSEWHERE
 
 
 # ── the flood of 2 November 2023 ────────────────────────────────────────────────────────────────────
@@ -189,47 +191,50 @@ def test_a_bulletin_read_after_midnight_speaks_of_the_day_that_is_left() -> None
 # ── the Arno, March 2025: the facts of reference/cap-and-italy.md 2.5 in made-up tables ─────────────
 
 
-def arno(day: int, hour: int, minute: int, today: Colour | None, tomorrow: Colour | None) -> dpc.Bulletin:
-    def zone(colour: Colour | None) -> made.Day:
-        return {"Tosc-A4": {Risk.IDRAULICO: colour} if colour else {}, "Tosc-F1": {}}
+ON_THE_ARNO_IN_2025: list[tuple[datetime, Colour | None, Colour | None]] = [
+    (at(2025, 3, 12, 15, 20), None, None),
+    (at(2025, 3, 13, 15, 31), Colour.GIALLA, Colour.ARANCIONE),
+    (at(2025, 3, 13, 17, 38), Colour.GIALLA, Colour.ARANCIONE),
+    (at(2025, 3, 14, 15, 12), Colour.ROSSA, Colour.ROSSA),
+    (at(2025, 3, 15, 15, 5), Colour.ROSSA, Colour.ARANCIONE),
+    (at(2025, 3, 16, 14, 33), Colour.GIALLA, None),
+    (at(2025, 3, 17, 15, 10), None, None),
+]
+"""When each bulletin came, and the colour for the river in the lower Valdarno, that day and the next."""
 
-    return dpc.read_archive(made.bulletin(at(2025, 3, day, hour, minute), zone(today), zone(tomorrow)))
-
-
-def test_the_red_alert_on_the_arno_is_said_in_four_texts() -> None:
-    gialla, arancione, rossa = Colour
-    bulletins = [
-        arno(12, 15, 20, None, None),
-        arno(13, 15, 31, gialla, arancione),
-        arno(13, 17, 38, gialla, arancione),
-        arno(14, 15, 12, rossa, rossa),
-        arno(15, 15, 5, rossa, arancione),
-        arno(16, 14, 33, gialla, None),
-        arno(17, 15, 10, None, None),
-    ]
-    assert [bulletin.findings for bulletin in bulletins] == [()] * 7
-    of_the_river = "per piena di fiumi e canali"
-    story = [
-        (
-            at(2025, 3, 13, 15, 31),
-            Trend.NEW,
-            f"Allerta arancione {of_the_river} dalle 00:00 di venerdì 14 marzo",
-        ),
+OF_THE_RIVER = "per piena di fiumi e canali"
+MARCH_2025: list[Sent] = [
+    (when, comune, trend, headline)
+    for when, trend, headline in (
+        (at(2025, 3, 13, 15, 31), Trend.NEW, f"Allerta arancione {OF_THE_RIVER} dalle 00:00 di venerdì 14 marzo"),
         # 17:38: an update that changes nothing here.
-        (at(2025, 3, 14, 15, 12), Trend.UPGRADE, f"L'allerta sale da arancione a rossa {of_the_river}"),
+        (at(2025, 3, 14, 15, 12), Trend.UPGRADE, f"L'allerta sale da arancione a rossa {OF_THE_RIVER}"),
         (
             at(2025, 3, 15, 15, 5),
             Trend.EXTENDED,
-            f"L'allerta continua, arancione {of_the_river} fino alle 24:00 di domenica 16 marzo; "
+            f"L'allerta continua, arancione {OF_THE_RIVER} fino alle 24:00 di domenica 16 marzo; "
             "resta rossa fino alle 24:00 di sabato 15 marzo",
         ),
         (
             at(2025, 3, 16, 14, 33),
             Trend.DOWNGRADE,
-            f"L'allerta scende da arancione a gialla: resta {of_the_river} fino alle 24:00 di domenica 16 marzo",
+            f"L'allerta scende da arancione a gialla: resta {OF_THE_RIVER} fino alle 24:00 di domenica 16 marzo",
         ),
         # The seventeenth: it ended at midnight, as everybody had read.
+    )
+    for comune in ON_THE_ARNO
+]
+
+
+def river(colour: Colour | None) -> made.Day:
+    """A day of the lower Valdarno; the Amiata is green."""
+    return {"Tosc-A4": {Risk.IDRAULICO: colour} if colour else {}, "Tosc-F1": {}}
+
+
+def test_the_red_alert_on_the_arno_is_said_in_four_texts() -> None:
+    bulletins = [
+        dpc.read_archive(made.bulletin(when, river(today), river(tomorrow)))
+        for when, today, tomorrow in ON_THE_ARNO_IN_2025
     ]
-    assert play(bulletins, ZONES) == [
-        (when, comune, trend, headline) for when, trend, headline in story for comune in ON_THE_ARNO
-    ]
+    assert [bulletin.findings for bulletin in bulletins] == [()] * 7
+    assert play(bulletins, ZONES) == MARCH_2025
