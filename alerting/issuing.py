@@ -8,8 +8,8 @@ from typing import assert_never
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from alerting import audit, cap_json, metrics, outbox
-from alerting.actors import Actor
+from alerting import audit, cap_json, metrics, outbox, paging
+from alerting.actors import Actor, Role
 from alerting.cap_xml.signing import SigningFailed
 from alerting.cap_xml.writing import Unwritable, write
 from alerting.composing import Objection, Refused, Where, Wording, compose, retraction
@@ -95,7 +95,10 @@ async def keep(
 
 
 async def approve(session: AsyncSession, row: tables.Alert, actor: Actor, now: datetime) -> None:
-    """The second person's yes. Raises SamePerson, NotAllowed, or Refused when it has expired meanwhile."""
+    """The second person's yes. Raises SamePerson, NotAllowed, or Refused when it has expired meanwhile.
+
+    Whoever decides on an alert has looked at it: nobody is called for it any more.
+    """
     if actor.name == row.author:
         raise SamePerson(
             f"{actor.name} wrote alert {row.identifier}: ask another person with the role approver to approve it"
@@ -103,6 +106,7 @@ async def approve(session: AsyncSession, row: tables.Alert, actor: Actor, now: d
     _still_useful(row, now)
     row.state = advance(row.identifier, row.state, Action.APPROVE)
     row.approver, row.approved_at = actor.name, now
+    await paging.close(session, f"alert {row.identifier}", actor.name, now)
     await _note(session, "approve", row, actor, now)
 
 
@@ -168,6 +172,8 @@ async def cancel(
         )
     was = row.state
     row.state = advance(row.identifier, was, Action.CANCEL)
+    if actor.role is not Role.FEED:
+        await paging.close(session, f"alert {row.identifier}", actor.name, now)
     row.ended_at = now
     await _note(session, "cancel", row, actor, now, was=str(was))
     if was is not State.ISSUED:
@@ -272,6 +278,8 @@ async def check_stands(session: AsyncSession, original: tables.Alert, now: datet
 async def _supersede(session: AsyncSession, row: tables.Alert, actor: Actor, now: datetime) -> None:
     # Locked: of an Update and a Cancel of one alert at the same moment, the second sees what the first did.
     original = await session.get_one(tables.Alert, row.updates, with_for_update=True, populate_existing=True)
+    if row.intake is not None and original.state in (State.ISSUED, State.EXPIRED) and original.expires_at <= now:
+        return  # what a source said meanwhile holds, and what it was to replace has ended by itself
     await check_stands(session, original, now)
     original.state = advance(original.identifier, original.state, Action.SUPERSEDE)
     original.ended_at = now

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -54,13 +55,17 @@ class Duty:
                 return
         async with self._database.write() as session:
             query = select(tables.Page).where(*due).order_by(tables.Page.id).limit(AT_ONCE)
-            for page in (await session.scalars(query.with_for_update(skip_locked=True))).all():
+            pages = (await session.scalars(query.with_for_update(skip_locked=True))).all()
+            for page in pages:
                 page.called, page.called_at = page.called + 1, now
-                for authority in self._authorities.values():
-                    if page.authority in (None, authority.code):
-                        await self._say(session, authority, page, datetime.fromtimestamp(now, UTC))
+            for authority in self._authorities.values():
+                if theirs := [page for page in pages if page.authority in (None, authority.code)]:
+                    await self._say(session, authority, theirs, datetime.fromtimestamp(now, UTC))
 
-    async def _say(self, session: AsyncSession, authority: Authority, page: tables.Page, now: datetime) -> None:
+    async def _say(
+        self, session: AsyncSession, authority: Authority, pages: Sequence[tables.Page], now: datetime
+    ) -> None:
+        """One call for all there is to look at: a storm of documents must not become a storm of calls."""
         access = _account_of(authority)
         if authority.duty is None or access is None:
             return
@@ -70,7 +75,7 @@ class Duty:
             issued_at=now,
             not_after=now + STAYS_TRUE,  # by then they are called again
             audience=1,
-            reply_text=_words(page),
+            reply_text=_words(pages),
             reply_to=self._seal.seal(authority.duty.to),
         )
         session.add(dispatch)
@@ -90,8 +95,10 @@ def in_template(words: str) -> tuple[str, ...]:
     return "chiamata alla reperibilità", "nella console", "adesso", words, "conferma di aver visto la pagina."
 
 
-def _words(page: tables.Page) -> str:
-    again = f" ({page.called}ª chiamata)" if page.called > 1 else ""
+def _words(pages: Sequence[tables.Page]) -> str:
+    first, *others = pages
+    again = f" ({first.called}ª chiamata)" if first.called > 1 else ""
     # In one line, which is all that a template takes; what others wrote may end anyhow.
-    sentence = " ".join(page.sentence.split()).rstrip(".")
-    return f"REPERIBILITÀ{again}: {sentence}. Conferma di aver visto la pagina {page.id}."
+    sentence = " ".join(first.sentence.split()).rstrip(".")
+    more = f" E altre {len(others)} cose da guardare." if others else ""
+    return f"REPERIBILITÀ{again}: {sentence}.{more} Conferma di aver visto la pagina {first.id}."

@@ -17,6 +17,7 @@ from secrets import token_hex
 import pytest
 from hypothesis import settings
 
+from alerting import logs
 from consumers.local import private_postgresql, private_rabbitmq
 from consumers.local.containers import compose_answers
 from consumers.local.private_postgresql import PrivatePostgreSQL
@@ -28,6 +29,8 @@ from tests.shared_servers import a_database, forget
 settings.register_profile("looking", deadline=None)
 settings.register_profile("landing", deadline=None, derandomize=True)
 settings.load_profile("landing" if os.environ.get("CI") else "looking")
+
+logs.configure()  # as in service: left alone, structlog draws a traceback with every variable in it, for seconds
 
 _SEEN_BY_OTHER_USERS = 0o711
 

@@ -1,8 +1,9 @@
 """What follows when a source speaks: issued by itself, prepared for somebody on duty, or only shown."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import reduce
 
 from alerting.domain.cap import Severity
 from alerting.domain.kinds import Colour, Risk
@@ -40,16 +41,21 @@ class FeedPolicy:
     risks: frozenset[Risk] = frozenset()
 
     def meets(self, source: str, colour: Colour | None, risks: Iterable[Risk]) -> bool:
-        """Whether this is about it; where it is of several risks, of all of them."""
+        """Whether this is about it."""
         if self.source != source or (self.colours and colour not in self.colours):
             return False
         named = frozenset(risks)
         return not self.risks or (bool(named) and named <= self.risks)
 
 
-def decide(policies: Iterable[FeedPolicy], source: str, colour: Colour | None, risks: Iterable[Risk] = ()) -> Then:
-    """What a comune wants to follow: its first policy that meets it, else what ships."""
+def decide(policies: Sequence[FeedPolicy], source: str, colour: Colour | None, risks: Iterable[Risk] = ()) -> Then:
+    """What a comune wants to follow: its first policy that meets it, else what ships.
+
+    Where it is of several risks, each is asked for, and the most cautious answer counts.
+    """
     named = frozenset(risks)
+    if len(named) > 1:
+        return reduce(more_cautious, (decide(policies, source, colour, {risk}) for risk in named))
     bold = (policy.then for policy in policies if policy.meets(source, colour, named))
     return next(bold, CAUTIOUS[colour])
 

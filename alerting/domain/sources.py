@@ -73,6 +73,7 @@ class Source:
 
     What it may speak of is the union of `territory` (drawn), `zones` ("Tosc-A4", "Tosc-*") and `comuni` (ISTAT codes).
     `tolerance_m`: metres its drawings may reach over that border. `longest`: how far ahead an alert may expire.
+    `language`: of documents that do not say theirs, as many in Italian do not; CAP would have them read as en-US.
     `certificates`: PEM, the only ones its signatures are checked against. `polling` is None for who only hands in.
     """
 
@@ -87,6 +88,7 @@ class Source:
     comuni: tuple[str, ...]
     tolerance_m: float
     longest: timedelta
+    language: str
     certificates: tuple[bytes, ...]
     signature: Signature
     on_error: OnError

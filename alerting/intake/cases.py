@@ -57,7 +57,7 @@ class Case:
         """Keep what is wrong with it."""
         self.row.findings = [
             *(self.row.findings or []),
-            *({"rule": one.rule, "severity": one.weight.value, "line": one.line, "text": one.text} for one in findings),
+            *map(as_json, findings),
         ]
 
     async def call(self, sentence: str, authority: str | None = None) -> None:
@@ -82,3 +82,8 @@ class Case:
         return await forecasts.reconsider(
             self.session, authority, self.source, self.row.id, self.desk.sources, self.now, self.desk.sign, self.most
         )
+
+
+def as_json(one: Finding) -> dict[str, object]:
+    """A finding as it is kept and shown."""
+    return {"rule": one.rule, "severity": one.weight.value, "line": one.line, "text": one.text}

@@ -94,7 +94,9 @@ async def tell(case: Case, said: Report) -> Became:
         issued = draft = None
     if not adds:
         return Became(said.authority.code, "joined", newest.identifier, "people know all of it")
-    if adds == {"words"} and issued is not None and case.now - (issued.issued_at or case.now) < QUIET:
+    if adds == {"words"} and ours is None:
+        then = more_cautious(then, Then.PAGE)  # the same once more, or another thing of the same kind: somebody looks
+    elif adds == {"words"} and issued is not None and case.now - (issued.issued_at or case.now) < QUIET:
         then = more_cautious(then, Then.PREPARE)
     is_own = ours is not None and newest.author == case.source.name
     merged = said if is_own or (issued is None and draft is None) else _merged(case, said, newest)
@@ -232,9 +234,17 @@ async def _told_and_waiting(case: Case, known: tables.Alert | None) -> tuple[tab
 
 def _is_history(case: Case, said: Report, row: tables.Alert) -> bool:
     """Whether it was made of a message that the same source sent later: what comes late does not count any more."""
-    fonte = cap_json.from_json(row.document).first.parameter("it.fonte") or ""
-    sender, _, rest = fonte.partition(",")
-    return sender == said.message.sender and datetime.fromisoformat(rest.rpartition(",")[2]) > said.message.sent
+    last = _last_said(cap_json.from_json(row.document))
+    return last is not None and last.sender == said.message.sender and last.sent > said.message.sent
+
+
+def _last_said(before: cap.Alert) -> cap.Reference | None:
+    """The message that an alert of ours was made from; None for one that the comune wrote."""
+    fonte = before.first.parameter("it.fonte")
+    if fonte is None:
+        return None
+    sender, identifier, sent = fonte.split(",")  # CAP lets no comma into a name
+    return cap.Reference(sender, identifier, datetime.fromisoformat(sent))
 
 
 async def _same(case: Case, said: Report) -> tables.Alert | None:
@@ -303,10 +313,29 @@ def _adds(case: Case, said: Report, known: tables.Alert, *, is_update: bool) -> 
             adds.add("action")
         if plain(first.headline + first.description) != plain(was.headline + was.description):
             adds.add("words")
-    elif said.message.ends(info) - before.ends(was) >= SLACK and is_open_draft(known):
+    else:
+        adds |= _adds_to_a_draft(said, before) if is_open_draft(known) else _adds_to_an_issue(case, said, before)
+    return adds
+
+
+def _adds_to_a_draft(said: Report, before: cap.Alert) -> set[str]:
+    """What it has that whoever decides on the draft should have too."""
+    is_longer = said.message.ends(said.info) - before.ends(before.first) >= SLACK
+    has_action = said.info.instruction.strip() and not before.first.instruction
+    return {name for name, adds in (("time", is_longer), ("action", has_action)) if adds}
+
+
+def _adds_to_an_issue(case: Case, said: Report, before: cap.Alert) -> set[str]:
+    """Of what people were told already: other words of the same source, which may mean another thing of its kind; and
+    a longer time, unless that is only because it is held to the longest a source may speak of."""
+    adds, was, last = set(), before.first, _last_said(before)
+    new = _composed(case, said, said.message.sent, None).first
+    ends = said.message.ends(said.info)
+    if ends <= said.message.sent + case.source.longest and ends - before.ends(was) >= SLACK:
         adds.add("time")
-    elif is_open_draft(known) and info.instruction.strip() and not was.instruction:
-        adds.add("action")
+    is_its_own = last is not None and last.sender == said.message.sender
+    if is_its_own and plain(new.headline + new.description) != plain(was.headline + was.description):
+        adds.add("words")
     return adds
 
 

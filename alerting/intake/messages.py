@@ -3,11 +3,13 @@
 import asyncio
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import select
 
 from alerting.cap_xml import reading, signing
+from alerting.cap_xml.rules import Rule
 from alerting.composing import Where
 from alerting.domain import cap
 from alerting.domain.authority import Authority
@@ -16,6 +18,7 @@ from alerting.domain.kinds import Kind
 from alerting.domain.outlook import Span
 from alerting.domain.plain_text import cleaned
 from alerting.domain.policies import Then, more_cautious
+from alerting.domain.sources import Source
 from alerting.domain.understanding import Meaning, is_over, meaning_of
 from alerting.intake import incidents
 from alerting.intake.cases import HEADLINE, SENTENCE, Case
@@ -44,7 +47,7 @@ async def look(case: Case) -> None:
     row.findings = []
     case.found(document.findings)
     await case.alone()
-    alert = document.alert
+    alert = _in_its_language(document, source)
     if alert is not None:
         row.headline, row.message_hash = _headline(alert), hash_of(alert.reference)
         if twin := await _twin(case, alert):
@@ -64,6 +67,15 @@ async def look(case: Case) -> None:
         return
     became = await _act(case, alert, follows)
     case.end(IntakeState.TAKEN, "" if became else "it concerns no comune here", became)
+
+
+def _in_its_language(document: reading.Document, source: Source) -> cap.Alert | None:
+    """The message; in its source's language where it says none."""
+    alert = document.alert
+    silent = sum(finding.rule == Rule.LANGUAGE_MISSING.id for finding in document.findings)
+    if alert is None or silent < len(alert.infos):
+        return alert
+    return replace(alert, infos=tuple(replace(info, language=source.language) for info in alert.infos))
 
 
 def hash_of(reference: cap.Reference) -> str:
@@ -97,7 +109,7 @@ async def _twin(case: Case, alert: cap.Alert) -> tuple[IntakeState, str] | None:
         return None
     if twin.sha256 == row.sha256:
         return IntakeState.REPEATED, f"the same message as intake {twin.id}"
-    if (await asyncio.to_thread(reading.read, twin.raw)).alert == alert:
+    if _in_its_language(await asyncio.to_thread(reading.read, twin.raw), case.source) == alert:
         is_taken = twin.state is IntakeState.TAKEN
         return (IntakeState.REPEATED, f"the same message as intake {twin.id}") if is_taken else None
     if twin.state is IntakeState.REJECTED:
@@ -156,7 +168,7 @@ async def _newest(case: Case, thread: Sequence[int]) -> cap.Alert | None:
     query = select(tables.Intake).where(tables.Intake.id.in_(thread), tables.Intake.state == IntakeState.TAKEN)
     latest: tuple[datetime, cap.Alert, tables.Intake] | None = None
     for row in await case.session.scalars(query):
-        alert = (await asyncio.to_thread(reading.read, row.raw)).alert
+        alert = _in_its_language(await asyncio.to_thread(reading.read, row.raw), case.source)
         if alert is not None and (latest is None or alert.sent > latest[0]):
             latest = alert.sent, alert, row
     # What a person let pass was drafted for a person: it is not gone over by a machine.

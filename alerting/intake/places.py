@@ -9,7 +9,7 @@ from alerting.domain.authority import Authority
 from alerting.domain.plain_text import cleaned
 from geo.shapes import Geofence, Shape, clipped
 
-ZONE = re.compile(r"[A-Z][a-z]{3}-[A-Z0-9]{1,3}")
+ZONE = re.compile(r"[A-Z][A-Za-z]{3}-[A-Z0-9]{1,3}")
 """A warning zone as the Dipartimento calls it: Tosc-A4, Cala-7."""
 ISTAT = re.compile(r"[0-9]{6}")
 LONGEST_NAME = 100

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 from sqlalchemy import delete, select
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import audit, issuing, metrics, paging
@@ -15,7 +16,7 @@ from alerting.domain.authority import Authority
 from alerting.domain.intake import CameBy, IntakeState
 from alerting.domain.sources import Kind, Source
 from alerting.intake import bulletins, messages
-from alerting.intake.cases import SENTENCE, Case, Desk
+from alerting.intake.cases import SENTENCE, Case, Desk, as_json
 from alerting.persistence import Database, tables
 
 log = structlog.get_logger()
@@ -50,10 +51,13 @@ class Receiver:
         Bad input raises nothing: it is kept, with what is wrong with it.
         """
         now = self._clock()
-        pieces = await asyncio.to_thread(_pieces, source, raw)
+        envelope = await asyncio.to_thread(envelopes.opened, raw) if source.kind is Kind.CAP else None
+        pieces = envelope.raws if envelope is not None and envelope.raws else (raw,)
         async with self._database.write() as session:
             if source.kind is Kind.CONTEXT:  # only the newest is of use, and it is large
                 await session.execute(delete(tables.Intake).where(tables.Intake.source == source.name))
+            if envelope is not None and envelope.raws:
+                session.add(_enveloped(source, raw, envelope, media_type, came_by, now))
             rows = [_kept(source, piece, media_type, came_by, now) for piece in pieces]
             session.add_all(rows)
             await session.flush()
@@ -65,14 +69,20 @@ class Receiver:
     async def look_at(self, number: int) -> None:
         """Do what follows from a document that was received. Safe to call again: it follows once."""
         try:
-            async with self._database.write() as session:
-                row = await session.get(tables.Intake, number, with_for_update=True)
-                if row is None or row.state is not IntakeState.RECEIVED:
-                    return  # somebody else was here
-                await self._look(session, row)
+            try:
+                await self._look_at(number)
+            except DBAPIError as error:  # of two that wait for each other PostgreSQL ends one: it goes at once again
+                log.warning("looking once more", intake=number, error=type(error).__name__)
+                await self._look_at(number)
         except Exception as error:  # the unforeseen loses nothing: it is tried again, then somebody is called
             log.exception("a document could not be looked at", intake=number)
-            await self._failed(number, f"{type(error).__name__}: {error}")
+            await self._failed(number, f"something unforeseen, {type(error).__name__}: see the log")
+
+    async def _look_at(self, number: int) -> None:
+        async with self._database.write() as session:
+            row = await session.get(tables.Intake, number, with_for_update=True)
+            if row is not None and row.state is IntakeState.RECEIVED:  # else somebody else was here
+                await self._look(session, row)
 
     async def look_again(self) -> None:
         """At what was received and has been left behind: its process was killed, or something was away."""
@@ -88,7 +98,8 @@ class Receiver:
     async def accept(self, session: AsyncSession, number: int, who: str, now: datetime) -> tables.Intake:
         """Somebody lets a quarantined document pass: what follows is drafted, never issued by itself.
 
-        Raises NotQuarantined.
+        A Cancel is no exception to the rule that a retraction waits for nobody: let pass, it takes back. Raises
+        NotQuarantined.
         """
         row = await _quarantined(session, number)
         row.settled_at, row.settled_by = now, who
@@ -136,10 +147,14 @@ class Receiver:
                 await paging.call(session, f"intake {row.id}", f"{row.source}: {sentence}", self._clock())
 
 
-def _pieces(source: Source, raw: bytes) -> tuple[bytes, ...]:
-    """The CAP messages inside an envelope, each to be kept by itself; else the document as it is."""
-    opened = envelopes.opened(raw) if source.kind is Kind.CAP else None
-    return tuple(opened.raws) if opened is not None and opened.raws else (raw,)
+def _enveloped(
+    source: Source, raw: bytes, envelope: envelopes.Enveloped, media_type: str, came_by: CameBy, now: datetime
+) -> tables.Intake:
+    """A feed as it came: the messages inside it are looked at one by one, and it proves what they were."""
+    row = _kept(source, raw, media_type, came_by, now)
+    row.state, row.because = IntakeState.TAKEN, f"an envelope: its {len(envelope.raws)} messages were kept after it"
+    row.findings = [as_json(finding) for finding in envelope.findings]
+    return row
 
 
 def _kept(source: Source, raw: bytes, media_type: str, came_by: CameBy, now: datetime) -> tables.Intake:

@@ -33,7 +33,8 @@ MOST_OFTEN_MINUTES, LEAST_OFTEN_MINUTES = 1, 24 * 60
 
 SENDER = re.compile(r"[^\s,<&]+")
 """CAP 1.2: a sender has no spaces, commas, < or &."""
-ZONE = re.compile(r"[A-Z][a-z]{3}-([A-Z][0-9]?|\*)")
+LANGUAGE = re.compile(r"[a-z]{2}(-[A-Z]{2})?")
+ZONE = re.compile(r"[A-Z][A-Za-z]{3}-([A-Z0-9]{1,3}|\*)")
 """Tosc-A4, or Tosc-* for all of a region's."""
 ISTAT = re.compile(r"[0-9]{6}")
 HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
@@ -101,6 +102,7 @@ def _source(path: Path, file: Table, file_hash: str) -> Source:
         comuni=_each(speaks, "comuni", ISTAT, "the six digits ISTAT gives a comune: 050004"),
         tolerance_m=_tolerance(file),
         longest=timedelta(hours=_positive(file, "longest_hours", LONGEST_ALLOWED) or LONGEST),
+        language=file.matching("language", LANGUAGE, "a language as it-IT") if file.has("language") else "it-IT",
         certificates=tuple(_certificates(path.parent, file)),
         signature=_choice(file, "signature", Signature, Signature.IF_PRESENT, optional=True),
         on_error=_choice(file, "on_error", OnError, OnError.QUARANTINE, optional=True),

@@ -103,6 +103,7 @@ def a_source(site: Site, *, name: str = "regione-toscana", kind: Kind = Kind.CAP
         comuni=(),
         tolerance_m=500,
         longest=timedelta(hours=72),
+        language="it-IT",
         certificates=(),
         signature=Signature.IF_PRESENT,
         on_error=OnError.QUARANTINE,

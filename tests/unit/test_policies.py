@@ -1,5 +1,7 @@
 """What a comune wants to follow when a source speaks: its first policy that meets it, else what ships."""
 
+from functools import reduce
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,10 +58,17 @@ def test_what_has_no_colour_is_not_met_by_a_policy_of_colours() -> None:
 def test_nothing_is_issued_that_no_policy_of_the_source_names(
     policies: list[FeedPolicy], colour: Colour | None, risks: frozenset[Risk]
 ) -> None:
-    then = decide(policies, "regione", colour, risks)
-    meeting = [policy for policy in policies if policy.meets("regione", colour, risks)]
-    assert then is (meeting[0].then if meeting else CAUTIOUS[colour])
-    assert all(policy.source == "regione" for policy in meeting)
+    answers = []
+    for asked in [{risk} for risk in risks] or [set[Risk]()]:
+        meeting = [policy for policy in policies if policy.meets("regione", colour, asked)]
+        answers.append(meeting[0].then if meeting else CAUTIOUS[colour])
+        assert all(policy.source == "regione" for policy in meeting)
+    assert decide(policies, "regione", colour, risks) is reduce(more_cautious, answers)
+
+
+def test_a_policy_for_each_risk_meets_what_is_of_both() -> None:
+    apart = [FeedPolicy("regione", Then.ISSUE, risks=frozenset({risk})) for risk in (Risk.IDRAULICO, Risk.VENTO)]
+    assert decide(apart, "regione", Colour.ROSSA, [Risk.IDRAULICO, Risk.VENTO]) is Then.ISSUE
 
 
 @given(st.sampled_from(Then), st.sampled_from(Then), st.sampled_from(Then))
