@@ -15,6 +15,7 @@ from pathlib import Path
 from secrets import token_hex
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from alerting import logs
@@ -30,7 +31,10 @@ settings.register_profile("looking", deadline=None)
 settings.register_profile("landing", deadline=None, derandomize=True)
 settings.load_profile("landing" if os.environ.get("CI") else "looking")
 
-logs.configure()  # as in service: left alone, structlog draws a traceback with every variable in it, for seconds
+# As in service: left alone, structlog draws a traceback with every variable in it, for seconds. But to the standard
+# output of the moment, where pytest looks.
+logs.configure()
+structlog.configure(logger_factory=structlog.PrintLoggerFactory())
 
 _SEEN_BY_OTHER_USERS = 0o711
 

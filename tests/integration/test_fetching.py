@@ -308,12 +308,14 @@ async def test_any_other_answer_is_a_sentence_with_its_number(status: int) -> No
     ("said", "least", "most"),
     [
         ("120", 120, 120),
-        (format_datetime(datetime.now(UTC) + timedelta(seconds=600), usegmt=True), 500, 600),
+        ("in ten minutes", 500, 600),
         ("99999999999999", 3600, 3600),
         ("Sat, 15 Mar 2025 14:12:00 GMT", 0, 0),
     ],
 )
 async def test_a_busy_server_is_left_alone_as_long_as_it_asks(said: str, least: int, most: int) -> None:
+    if said == "in ten minutes":
+        said = format_datetime(datetime.now(UTC) + timedelta(minutes=10), usegmt=True)
     async with always(lambda: web.Response(status=429, headers={"Retry-After": said})) as url:
         with pytest.raises(FetchFailed, match="answers 429") as failure:
             await ask(url)

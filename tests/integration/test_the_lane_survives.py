@@ -27,7 +27,7 @@ from alerting.domain.events import BatchReady
 from alerting.domain.lanes import Lane
 from alerting.outbox import addressed
 from alerting.persistence import ledger, tables
-from alerting.topology import ALERTS, DEAD, DELIVERIES, WAITS, delivery_key
+from alerting.topology import ALERTS, DEAD, DELIVERIES, OFFERED, WAITS, delivery_key
 from consumers.local.private_rabbitmq import PrivateRabbitMQ
 from consumers.local.stack import ROOT
 from consumers.reconcile import Reconciler
@@ -112,6 +112,8 @@ def all_in_lane(heard: list[Heard], batch: tables.Batch) -> list[Heard]:
     """What was said of a batch: never in another lane than the one on its row, by header, by key and in its words."""
     of_batch = []
     for one in heard:
+        if one.key.startswith(OFFERED):
+            continue  # the CAP document, for whoever listens
         event = wire.decode(one.body)
         if not isinstance(event, BatchReady) or event.batch != batch.id:
             continue
