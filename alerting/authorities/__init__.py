@@ -1,8 +1,6 @@
 """The comuni this system speaks for: one TOML file each, checked as a whole before anybody speaks."""
 
-import hashlib
 import re
-import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from enum import Enum
@@ -11,7 +9,7 @@ from pathlib import Path
 from string import Formatter
 from typing import TypeVar
 
-from alerting.authorities.reading import CODE, Table
+from alerting.authorities.reading import CODE, Table, read_file
 from alerting.authorities.territory import read_territory
 from alerting.domain.authority import (
     PLACE,
@@ -84,7 +82,7 @@ def load(folder: Path | None = None) -> dict[str, Authority]:
     """
     folder = folder or FOLDER
     findings: list[str] = []
-    found = [_read_file(path, findings) for path in sorted(folder.glob("*.toml"))]
+    found = [read_file(path, findings, "the comune's code", _authority) for path in sorted(folder.glob("*.toml"))]
     if not found:
         findings.append(f"{folder}: there is no .toml file; give the folder that holds one for each comune")
     authorities = [authority for authority in found if authority]
@@ -94,24 +92,8 @@ def load(folder: Path | None = None) -> dict[str, Authority]:
     return {authority.code: authority for authority in authorities}
 
 
-def _read_file(path: Path, findings: list[str]) -> Authority | None:
-    """None when anything about the file was noted."""
-    already = len(findings)
-    content = path.read_bytes()
-    try:
-        values = tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as cause:
-        findings.append(f"{path.name}: this is not TOML in UTF-8: {cause}")
-        return None
-    file = Table(values, findings, path.name)
-    if not CODE.fullmatch(path.stem):
-        file.note("the file's name is the comune's code; use small letters, digits and hyphens only")
-    authority = _authority(path.stem, file, hashlib.sha256(content).hexdigest())
-    file.nothing_else()
-    return authority if len(findings) == already else None
-
-
-def _authority(code: str, file: Table, file_hash: str) -> Authority | None:
+def _authority(path: Path, file: Table, file_hash: str) -> Authority | None:
+    code = path.stem
     name = file.text("name")
     two_way = file.flag("two_way")
     contact = _contact(file.table("contact"), two_way=two_way)

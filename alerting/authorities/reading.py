@@ -1,11 +1,17 @@
 """One table of a TOML file, read key by key; whatever is wrong with it is noted, and reading goes on."""
 
+import hashlib
 import re
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TypeVar
 
 Wanted = TypeVar("Wanted")
+Made = TypeVar("Made")
+
+LONGEST_CODE = 64
 
 CODE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 """What a comune and a frazione are called in codes: "santa-fiora"."""
@@ -143,3 +149,25 @@ class Table:
             self.note(f"{self.key(key)} is not {KINDS[kind]}; write it as one")
             return None
         return value  # type: ignore[return-value]  # a whole number is a number, to TOML two types
+
+
+def read_file(
+    path: Path, findings: list[str], whose: str, make: Callable[[Path, Table, str], Made | None]
+) -> Made | None:
+    """What `make` builds from the path, the table and the SHA-256 of a TOML file, whose name is a code.
+
+    None when anything about it was noted; `whose` says of what the name is the code.
+    """
+    already = len(findings)
+    content = path.read_bytes()
+    try:
+        values = tomllib.loads(content.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as cause:
+        findings.append(f"{path.name}: this is not TOML in UTF-8: {cause}")
+        return None
+    file = Table(values, findings, path.name)
+    if not CODE.fullmatch(path.stem) or len(path.stem) > LONGEST_CODE:
+        file.note(f"the file's name is {whose}; use at most {LONGEST_CODE} small letters, digits and hyphens")
+    made = make(path, file, hashlib.sha256(content).hexdigest())
+    file.nothing_else()
+    return made if len(findings) == already else None

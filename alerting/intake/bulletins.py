@@ -48,7 +48,7 @@ async def look(case: Case) -> None:
 
 
 async def _tell(case: Case, bulletin: dpc.Bulletin, authority: Authority) -> Became | None:
-    told = await forecasts.held_by(case.session, authority, case.source, case.now)
+    told = await forecasts.held_before(case, authority)
     outlook = dpc.holds(bulletin, authority.warning_zones, told, case.now)
     unknown = sorted(
         set(authority.warning_zones) - bulletin.zones.keys() | bulletin.at_least & {*authority.warning_zones}
@@ -56,7 +56,7 @@ async def _tell(case: Case, bulletin: dpc.Bulletin, authority: Authority) -> Bec
     if unknown:
         sentence = f"il bollettino non dice tutto di {', '.join(unknown)}: ciò che vale a {authority.name} non è certo"
         await case.call(sentence, authority.code)
-    return None if outlook is None else await case.restate(authority, map(Held, outlook), None)
+    return None if outlook is None else await forecasts.restate(case, authority, map(Held, outlook), None)
 
 
 async def _before(case: Case) -> dpc.Bulletin | None:

@@ -1,7 +1,7 @@
 """One document on the desk: what it came as, whose it is, and what was found to follow from it."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
@@ -14,9 +14,7 @@ from alerting.domain.findings import Finding
 from alerting.domain.intake import CameBy, IntakeState
 from alerting.domain.policies import Then
 from alerting.domain.sources import Source
-from alerting.intake import forecasts
 from alerting.intake.drafting import Became
-from alerting.intake.forecasts import Held
 from alerting.persistence import dialects, tables
 
 SENTENCE, HEADLINE = 500, 200
@@ -75,13 +73,6 @@ class Case:
         """Lock the comuni it concerns, in one order for all: of two sources the second sees what the first did."""
         query = select(tables.Authority.code).where(tables.Authority.code.in_(sorted(codes)))
         await self.session.execute(query.order_by(tables.Authority.code).with_for_update(key_share=True))
-
-    async def restate(self, authority: Authority, held: Iterable[Held], replaces: Sequence[int] | None) -> Became:
-        """The source holds this for the comune from now on; what people there are to be told of it is told."""
-        await forecasts.restate(self.session, authority, self.source, self.row.id, held, self.now, replaces=replaces)
-        return await forecasts.reconsider(
-            self.session, authority, self.source, self.row.id, self.desk.sources, self.now, self.desk.sign, self.most
-        )
 
 
 def as_json(one: Finding) -> dict[str, object]:

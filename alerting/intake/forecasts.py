@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import select, update
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import cap_json, issuing, paging
 from alerting.domain import cap
@@ -19,6 +18,7 @@ from alerting.domain.lifecycle import State
 from alerting.domain.outlook import Outlook, Span, change, excess, from_parameter, graver, gravest, outlook, remaining
 from alerting.domain.policies import Then, decide, more_cautious
 from alerting.domain.sources import Source
+from alerting.intake.cases import Case
 from alerting.intake.drafting import Became, Composed, feed_of, follow
 from alerting.intake.places import whole
 from alerting.intake.relaying import of_outlook
@@ -33,30 +33,25 @@ class Held:
     instruction: str = ""
 
 
-async def restate(
-    session: AsyncSession,
-    authority: Authority,
-    source: Source,
-    intake: int,
-    held: Iterable[Held],
-    now: datetime,
-    *,
-    replaces: Sequence[int] | None,
-) -> None:
-    """What a source holds from now on. `replaces`: the documents whose statements end; None for all of the source's."""
+async def restate(case: Case, authority: Authority, held: Iterable[Held], replaces: Sequence[int] | None) -> Became:
+    """What the source holds for the comune from now on; and what people there are to be told of it is told.
+
+    `replaces`: the documents whose statements end; None for all of the source's. The caller holds the authority's row:
+    of two sources at the same moment the second sees what the first did.
+    """
     ended = update(tables.Statement).where(
         tables.Statement.authority == authority.code,
-        tables.Statement.source == source.name,
+        tables.Statement.source == case.source.name,
         tables.Statement.replaced_at.is_(None),
     )
     if replaces is not None:
         ended = ended.where(tables.Statement.intake.in_(replaces))
-    await session.execute(ended.values(replaced_at=now))
-    session.add_all(
+    await case.session.execute(ended.values(replaced_at=case.now))
+    case.session.add_all(
         tables.Statement(
             authority=authority.code,
-            source=source.name,
-            intake=intake,
+            source=case.source.name,
+            intake=case.row.id,
             risk=one.span.risk,
             colour=one.span.colour,
             starts=one.span.starts,
@@ -64,71 +59,52 @@ async def restate(
             instruction=one.instruction,
         )
         for one in held
-        if one.span.ends > now
+        if one.span.ends > case.now
     )
-    await session.flush()
+    await case.session.flush()
+    return await _reconsider(case, authority)
 
 
-async def reconsider(
-    session: AsyncSession,
-    authority: Authority,
-    source: Source,
-    intake: int,
-    sources: dict[str, Source],
-    now: datetime,
-    sign: issuing.Sign,
-    most: Then,
-) -> Became:
+async def _reconsider(case: Case, authority: Authority) -> Became:
     """Compare what holds with what people were told, and say the difference as the comune's policy wants.
 
-    The caller holds the authority's row: of two sources at the same moment the second sees what the first did.
     A source that may issue does not wait for the draft of one that may not, and does not issue what that one says.
     """
-    statements = await _statements(session, authority, now)
+    statements = await _statements(case, authority)
     bold = _may_issue(authority, statements)
     sure = [one for one in statements if one.source in bold]
     timid = [one for one in statements if one.source not in bold]
-    told = graver(*(outlook_of(row) for row in await _told(session, authority, now)))
-    desk = (session, authority, source, intake, sources, now, sign)
-    if most is not Then.ISSUE or not excess(outlook(map(_span, timid)), told, now):
-        return await _say(*desk, most, statements)
+    told = graver(*(outlook_of(row) for row in await _told(case, authority)))
+    if case.most is not Then.ISSUE or not excess(outlook(map(_span, timid)), told, case.now):
+        return await _say(case, authority, case.most, statements)
     issued = None
-    if source.name in bold and excess(outlook(map(_span, sure)), told, now):
-        issued = await _say(*desk, most, sure, keeps=True)
-    rest = await _say(*desk, Then.PAGE, statements)
+    if case.source.name in bold and excess(outlook(map(_span, sure)), told, case.now):
+        issued = await _say(case, authority, case.most, sure, keeps=True)
+    rest = await _say(case, authority, Then.PAGE, statements)
     return issued or rest
 
 
 async def _say(
-    session: AsyncSession,
-    authority: Authority,
-    source: Source,
-    intake: int,
-    sources: dict[str, Source],
-    now: datetime,
-    sign: issuing.Sign,
-    most: Then,
-    statements: Sequence[tables.Statement],
-    *,
-    keeps: bool = False,
+    case: Case, authority: Authority, most: Then, statements: Sequence[tables.Statement], *, keeps: bool = False
 ) -> Became:
     """What these statements change for people. It `keeps` what they were told, and the draft that waits, as it is."""
-    told_by = await _told(session, authority, now)
+    session, source, now, code = case.session, case.source, case.now, authority.code
+    told_by = await _told(case, authority)
     told = graver(*(outlook_of(row) for row in told_by))
-    holds = graver(outlook(map(_span, statements)), told if keeps else await _own(session, told_by))
-    pending = None if keeps else await _pending(session, authority)
+    holds = graver(outlook(map(_span, statements)), told if keeps else await _own(case, told_by))
+    pending = None if keeps else await _pending(case, authority)
     trend = change(told, holds, now)
     if trend is None:
         if pending is not None:
             await issuing.cancel(session, pending, authority, feed_of(source), "nothing changes after all", now)
             await paging.close(session, f"alert {pending.identifier}", source.name, now)
-        return Became(authority.code, "joined" if told else "nothing", because="it changes nothing for people here")
+        return Became(code, "joined" if told else "nothing", because="it changes nothing for people here")
     then = more_cautious(_wanted(authority, source, holds, told, now), most)
-    if remaining(holds, now) and not excess(holds, await _taken_back(session, authority, sources, now), now):
+    if remaining(holds, now) and not excess(holds, await _taken_back(case, authority), now):
         then = more_cautious(then, Then.PAGE)
     is_known = pending is not None and change(outlook_of(pending), holds, now) is None
     if pending is not None and is_known and then is not Then.ISSUE and _can_wait(pending, told_by, now):
-        return Became(authority.code, "joined", pending.identifier, "the draft of it waits already")
+        return Became(code, "joined", pending.identifier, "the draft of it waits already")
     # What was made of sources before what the comune wrote: that a source eases is no reason to touch the latter.
     latest = max(told_by, key=lambda row: (row.intake is not None, row.issued_at or now), default=None)
     alert = of_outlook(
@@ -140,18 +116,20 @@ async def _say(
         whole(authority),
         now,
         cap_json.from_json(latest.document) if latest else None,
-        _instruction(statements, holds, sources, now),
+        _instruction(statements, holds, case.desk.sources, now),
     )
-    made = Composed(alert, Kind.ALLERTA_METEO, whole(authority), authority, source, intake)
+    made = Composed(alert, Kind.ALLERTA_METEO, whole(authority), authority, source, case.row.id)
     colour = gravest((*remaining(holds, now), *remaining(told, now)))
-    graver_than_draft = pending is None or _is_graver(colour, gravest(outlook_of(pending)))
-    return await follow(session, made, then, now, sign, updates=latest, instead_of=pending, is_graver=graver_than_draft)
+    is_graver = pending is None or _is_graver(colour, gravest(outlook_of(pending)))
+    return await follow(
+        session, made, then, now, case.desk.sign, updates=latest, instead_of=pending, is_graver=is_graver
+    )
 
 
-async def held_by(session: AsyncSession, authority: Authority, source: Source, now: datetime) -> Outlook:
-    """What one source holds for the comune, as far as it has not ended."""
-    statements = await _statements(session, authority, now)
-    return outlook(_span(one) for one in statements if one.source == source.name)
+async def held_before(case: Case, authority: Authority) -> Outlook:
+    """What the source has held for the comune until now, as far as it has not ended."""
+    statements = await _statements(case, authority)
+    return outlook(_span(one) for one in statements if one.source == case.source.name)
 
 
 def outlook_of(row: tables.Alert) -> Outlook:
@@ -169,47 +147,47 @@ def outlook_of(row: tables.Alert) -> Outlook:
     return (Span(Risk(risk), Colour(colour), starts, ends),) if starts < ends else ()
 
 
-async def _told(session: AsyncSession, authority: Authority, now: datetime) -> list[tables.Alert]:
+async def _told(case: Case, authority: Authority) -> list[tables.Alert]:
     """The alerts in force that tell people here of the weather."""
-    rows = await session.scalars(
+    rows = await case.session.scalars(
         select(tables.Alert).where(
             tables.Alert.authority == authority.code,
             tables.Alert.state == State.ISSUED,
             tables.Alert.status == cap.Status.ACTUAL,
             tables.Alert.kind == Kind.ALLERTA_METEO,
-            tables.Alert.expires_at > now,
+            tables.Alert.expires_at > case.now,
         )
     )
     return [row for row in rows if outlook_of(row)]
 
 
-async def _own(session: AsyncSession, told_by: Iterable[tables.Alert]) -> Outlook:
+async def _own(case: Case, told_by: Iterable[tables.Alert]) -> Outlook:
     """What the comune said itself, also where an Update that a source made has taken its place: it is theirs to end."""
     said = []
     for told in told_by:
         row: tables.Alert | None = told
         while row is not None and row.intake is not None:
-            row = await session.get(tables.Alert, row.updates) if row.updates else None
+            row = await case.session.get(tables.Alert, row.updates) if row.updates else None
         said.append(outlook_of(row) if row is not None else ())
     return graver(*said)
 
 
-async def _taken_back(session: AsyncSession, authority: Authority, sources: Iterable[str], now: datetime) -> Outlook:
+async def _taken_back(case: Case, authority: Authority) -> Outlook:
     """What a source had people told and a person took back: a machine does not say it again over their head."""
     cancels = select(tables.Alert.cancels).where(
         tables.Alert.authority == authority.code,
         tables.Alert.cancels.is_not(None),
         tables.Alert.status == cap.Status.ACTUAL,
-        tables.Alert.author.not_in(list(sources)),
+        tables.Alert.author.not_in(list(case.desk.sources)),
     )
-    of_sources = (tables.Alert.identifier.in_(cancels), tables.Alert.intake.is_not(None), tables.Alert.expires_at > now)
-    rows = await session.scalars(select(tables.Alert).where(*of_sources))
+    of_sources = (tables.Alert.identifier.in_(cancels), tables.Alert.intake.is_not(None))
+    rows = await case.session.scalars(select(tables.Alert).where(*of_sources, tables.Alert.expires_at > case.now))
     return graver(*(outlook_of(row) for row in rows))
 
 
-async def _pending(session: AsyncSession, authority: Authority) -> tables.Alert | None:
+async def _pending(case: Case, authority: Authority) -> tables.Alert | None:
     """The draft that a source has made of the weather here, and nobody has decided on."""
-    rows = await session.scalars(
+    rows = await case.session.scalars(
         select(tables.Alert)
         .where(
             tables.Alert.authority == authority.code,
@@ -222,13 +200,13 @@ async def _pending(session: AsyncSession, authority: Authority) -> tables.Alert 
     return next((row for row in rows if row.authority in row.areas), None)
 
 
-async def _statements(session: AsyncSession, authority: Authority, now: datetime) -> Sequence[tables.Statement]:
+async def _statements(case: Case, authority: Authority) -> Sequence[tables.Statement]:
     query = select(tables.Statement).where(
         tables.Statement.authority == authority.code,
         tables.Statement.replaced_at.is_(None),
-        tables.Statement.ends > now,
+        tables.Statement.ends > case.now,
     )
-    return (await session.scalars(query)).all()
+    return (await case.session.scalars(query)).all()
 
 
 def _may_issue(authority: Authority, statements: Iterable[tables.Statement]) -> set[str]:

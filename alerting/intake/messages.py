@@ -20,7 +20,7 @@ from alerting.domain.plain_text import cleaned
 from alerting.domain.policies import Then, more_cautious
 from alerting.domain.sources import Source
 from alerting.domain.understanding import Meaning, is_over, meaning_of
-from alerting.intake import incidents
+from alerting.intake import forecasts, incidents
 from alerting.intake.cases import HEADLINE, SENTENCE, Case
 from alerting.intake.drafting import Became
 from alerting.intake.forecasts import Held
@@ -200,7 +200,7 @@ async def _call_off(case: Case, alert: cap.Alert, follows: Sequence[int]) -> lis
         is_forecast = await _holds(case, authority, follows)
         became += await incidents.call_off(case, alert, authority, follows, is_forecast=is_forecast)
         if is_forecast:
-            became.append(await case.restate(authority, (), follows))
+            became.append(await forecasts.restate(case, authority, (), follows))
     return became
 
 
@@ -218,7 +218,7 @@ async def _speak(case: Case, alert: cap.Alert, follows: Sequence[int]) -> list[B
         has_forecast = bool(forecast) or await _holds(case, authority, follows)
         if has_forecast:
             held = [_held(case, alert, one) for one in forecast if not is_over(one[1][0])]
-            became.append(await case.restate(authority, held, follows))
+            became.append(await forecasts.restate(case, authority, held, follows))
         done = []
         for (meaning, infos), where in others:
             if has_forecast and is_over(infos[0]):

@@ -1,8 +1,6 @@
 """The sources that may feed us: one TOML file each, checked as a whole before anybody is listened to."""
 
-import hashlib
 import re
-import tomllib
 from collections.abc import Iterable, Iterator
 from datetime import time, timedelta
 from enum import Enum
@@ -13,7 +11,7 @@ from urllib.parse import urlsplit
 
 from cryptography import x509
 
-from alerting.authorities.reading import CODE, Table
+from alerting.authorities.reading import Table, read_file
 from alerting.authorities.territory import read_outline
 from alerting.domain.sources import Kind, Nearness, OnError, OnWarning, Polling, Signature, Source
 
@@ -61,29 +59,12 @@ def load(folder: Path | None = None) -> dict[str, Source]:
     findings: list[str] = []
     if not folder.is_dir():
         raise SourceFileError([f"{folder}: there is no such folder; give one with a .toml file for each source"])
-    found = [_read_file(path, findings) for path in sorted(folder.glob("*.toml"))]
+    found = [read_file(path, findings, "the source's name", _source) for path in sorted(folder.glob("*.toml"))]
     sources = [source for source in found if source]
     findings += _disagreements(sources)
     if findings:
         raise SourceFileError(findings)
     return {source.name: source for source in sources}
-
-
-def _read_file(path: Path, findings: list[str]) -> Source | None:
-    """None when anything about the file was noted."""
-    already = len(findings)
-    content = path.read_bytes()
-    try:
-        values = tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as cause:
-        findings.append(f"{path.name}: this is not TOML in UTF-8: {cause}")
-        return None
-    file = Table(values, findings, path.name)
-    if not CODE.fullmatch(path.stem) or len(path.stem) > 64:
-        file.note("the file's name is the source's name; use at most 64 small letters, digits and hyphens")
-    source = _source(path, file, hashlib.sha256(content).hexdigest())
-    file.nothing_else()
-    return source if len(findings) == already else None
 
 
 def _source(path: Path, file: Table, file_hash: str) -> Source:
