@@ -6,15 +6,30 @@ from secrets import token_hex
 
 import pika
 import psycopg
+from pika.exceptions import ConnectionClosedByBroker
 from psycopg import sql
 from sqlalchemy.engine import URL, make_url
 
-from alerting.topology import topology
+from alerting.topology import Topology, topology
+
+INTERNAL_ERROR = 541
 
 
 def forget(amqp_url: str, prefix: str) -> None:
-    """Delete every exchange and queue of ours whose name begins so."""
-    ours = topology(prefix)
+    """Delete every exchange and queue of ours whose name begins so.
+
+    RabbitMQ 3.10 answers 541 now and then to the deletion of a quorum queue whose processes are just starting or ending:
+    the second time it goes.
+    """
+    try:
+        _delete(amqp_url, topology(prefix))
+    except ConnectionClosedByBroker as refused:
+        if refused.reply_code != INTERNAL_ERROR:
+            raise
+        _delete(amqp_url, topology(prefix))
+
+
+def _delete(amqp_url: str, ours: Topology) -> None:
     with pika.BlockingConnection(pika.URLParameters(amqp_url)) as connection:
         channel = connection.channel()
         for queue in ours.queues:

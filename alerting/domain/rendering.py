@@ -434,6 +434,11 @@ GIVES_WAY: tuple[tuple[Content, int], ...] = (
     ("headline", 8),
     ("who", 8),
     ("action", 8),
+    # Two parts of an SMS in a script of its own hold 134 letters, and an exercise takes 32 of them.
+    ("effects", 4),
+    ("where", 4),
+    ("headline", 4),
+    ("who", 4),
 )
 
 
