@@ -18,8 +18,8 @@ INTERNAL_ERROR = 541
 def forget(amqp_url: str, prefix: str) -> None:
     """Delete every exchange and queue of ours whose name begins so.
 
-    RabbitMQ 3.10 answers 541 now and then to the deletion of a quorum queue whose processes are just starting or ending:
-    the second time it goes.
+    RabbitMQ 3.10 answers 541 now and then to the deletion of a quorum queue whose processes are just starting or
+    ending: the second time it goes.
     """
     try:
         _delete(amqp_url, topology(prefix))
