@@ -19,7 +19,7 @@ up: $(READY)   ## the whole stack with simulated providers, in the foreground un
 	@$(BIN)/python -m consumers.local up
 
 test: $(READY)   ## all tests, on a real RabbitMQ, on SQLite and on a real PostgreSQL
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: $(READY)   ## measure; one part alone: make bench PART=idle; figures in var/bench.json
 	@$(BIN)/python -m tests.benchmarks $(PART)
