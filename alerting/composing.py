@@ -40,7 +40,7 @@ class Refused(Exception):
     """What was asked for cannot be done as it is. Nothing was stored."""
 
     def __init__(self, *objections: Objection) -> None:
-        super().__init__("; ".join(f"{finding.field}: {finding.sentence}" for finding in objections))
+        super().__init__("; ".join(f"{one.field}: {one.sentence}" for one in objections))
         self.objections = objections
 
 

@@ -31,7 +31,7 @@ def idle(services: Services) -> Runs:
     runs: Runs = {}
     for name, database in databases.items():
         waits = _measure(services.where / f"idle-{name}", services.amqp, database, name)
-        runs |= {f"idle.{name}.p50_ms": [_at(waits, 0.50)], f"idle.{name}.p99_ms": [_at(waits, 0.99)]}
+        runs |= {f"idle.{name}.p50_ms": [at_share(waits, 0.50)], f"idle.{name}.p99_ms": [at_share(waits, 0.99)]}
     services.drop("bench_idle")
     return runs
 
@@ -63,16 +63,22 @@ def _one(stack: Stack, operator: Api, approver: Api, number: int) -> float:
     headline = f"Rottura numero {number}"
     time.sleep(random.uniform(*APART))
     asked = issue(operator, approver, OUTAGE | {"headline": headline})
+    return first_after(stack, number, headline, asked)
+
+
+def first_after(stack: Stack, number: int, words: str, asked: float) -> float:
+    """Milliseconds from `asked` until the first of the people was sent these words, the `number`-th to be said."""
     give_up = time.monotonic() + 10
     while time.monotonic() < give_up:
         time.sleep(LOOK_AFTER)
         seen = json.loads(fetch(f"{stack.whatsapp_url}/__sim/received?after={number * PEOPLE}"))["items"]
-        first = [text["at"] for text in seen if headline in text["text"]]
+        first = [text["at"] for text in seen if words in text["text"]]
         if len(first) == PEOPLE:
             return float(min(first) - asked) * 1000
-    raise RuntimeError(f"alert {number} did not reach everybody within 10 s")
+    raise RuntimeError(f"{words} did not reach everybody within 10 s")
 
 
-def _at(waits: list[float], share: float) -> float:
+def at_share(waits: list[float], share: float) -> float:
+    """The wait that this share of them does not exceed."""
     ordered = sorted(waits)
     return round(ordered[min(len(ordered) - 1, int(len(ordered) * share))], 1)

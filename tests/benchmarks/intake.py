@@ -1,6 +1,5 @@
 """From a CAP document handed in by a source that a comune lets issue, until the provider has the first text."""
 
-import json
 import random
 import time
 import urllib.request
@@ -11,14 +10,12 @@ from rich.progress import track
 from alerting.cap_xml.writing import MEDIA_TYPE, write
 from alerting.domain import cap
 from consumers.local.demo import Api
-from consumers.local.stack import Stack, fetch, running
+from consumers.local.stack import Stack, running
 from geo.shapes import Point, Polygon
 from tests.benchmarks.bench_town import Runs, Services
+from tests.benchmarks.idle import APART, PEOPLE, at_share, first_after
 
 DOCUMENTS = 120
-PEOPLE = 3
-APART = (0.1, 0.2)  # seconds between one and the next
-LOOK_AFTER = 0.2
 SOURCE = "unione-valdera"
 FORNACETTE = Polygon(tuple(Point(*at) for at in ((43.665, 10.58), (43.665, 10.6), (43.675, 10.6), (43.665, 10.58))))
 
@@ -44,12 +41,9 @@ def intake(services: Services) -> Runs:
         ]
         operator.post("/v1/recipients/batch", {"authority": "calcinaia", "items": people})
         token = stack.token(SOURCE, "feed")
-        waits = sorted(_one(stack, token, number) for number in track(range(DOCUMENTS), "intake"))
+        waits = [_one(stack, token, number) for number in track(range(DOCUMENTS), "intake")]
     services.drop("bench_intake")
-    return {
-        "intake.first_p50_ms": [round(waits[len(waits) // 2], 1)],
-        "intake.first_p99_ms": [round(waits[int(len(waits) * 0.99)], 1)],
-    }
+    return {"intake.first_p50_ms": [at_share(waits, 0.50)], "intake.first_p99_ms": [at_share(waits, 0.99)]}
 
 
 def _one(stack: Stack, token: str, number: int) -> float:
@@ -64,14 +58,7 @@ def _one(stack: Stack, token: str, number: int) -> float:
     asked = time.time()
     with urllib.request.urlopen(request, timeout=10) as answer:
         answer.read()
-    give_up = time.monotonic() + 10
-    while time.monotonic() < give_up:
-        time.sleep(LOOK_AFTER)
-        seen = json.loads(fetch(f"{stack.whatsapp_url}/__sim/received?after={number * PEOPLE}"))["items"]
-        first = [text["at"] for text in seen if event in text["text"]]
-        if len(first) == PEOPLE:
-            return float(min(first) - asked) * 1000
-    raise RuntimeError(f"document {number} did not reach everybody within 10 s")
+    return first_after(stack, number, event, asked)
 
 
 def _document(event: str, number: int) -> bytes:
