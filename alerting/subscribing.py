@@ -9,10 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting.domain.authority import Authority, ChannelAccess
 from alerting.domain.delivery import Channel
-from alerting.domain.recipients import NOWHERE, Place, Precision
+from alerting.domain.recipients import NOWHERE, Label, Place, Precision
 from alerting.persistence import tables
 from alerting.sealing import Seal
 from geo.cells import cell_of
+from geo.shapes import Point
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ async def join(
     await session.flush()
     _add_address(session, recipient.id, who, seal, 0, keyword, now)
     await _add_missing(session, recipient.id, also, seal, keyword, now)
-    await settle(session, recipient, place, who.authority)
+    await settle(session, recipient, [place], who.authority)
     return recipient.id, True
 
 
@@ -177,25 +178,60 @@ async def find(session: AsyncSession, who: Subscriber, seal: Seal) -> tables.Add
     )
 
 
-async def settle(session: AsyncSession, recipient: tables.Recipient, place: Place, authority: Authority) -> None:
-    """Give a recipient one place, instead of what was known before, and derive the areas it lies in."""
+async def settle(
+    session: AsyncSession, recipient: tables.Recipient, places: Sequence[Place], authority: Authority
+) -> None:
+    """Give a recipient these places, instead of what was known before, and derive the areas they lie in."""
     for table in (tables.Place, tables.Membership):
         await session.execute(delete(table).where(table.recipient_id == recipient.id))
-    areas = areas_of(place, authority)
-    recipient.located = is_located(place, areas)
-    if place.precision is Precision.NONE:
-        return
-    point = place.point
-    session.add(
-        tables.Place(
-            recipient_id=recipient.id,
-            lat=point.lat if point else None,
-            lon=point.lon if point else None,
-            cell=cell_of(point.lat, point.lon) if point else None,
-            area=place.areas[0] if place.areas else None,
+    areas = set[str]()
+    recipient.located = False
+    for place in (place for place in places if place.precision is not Precision.NONE):
+        inside = areas_of(place, authority)
+        recipient.located |= is_located(place, inside)
+        areas |= inside
+        point = place.point
+        session.add(
+            tables.Place(
+                recipient_id=recipient.id,
+                label=place.label.value,
+                lat=point.lat if point else None,
+                lon=point.lon if point else None,
+                cell=cell_of(point.lat, point.lon) if point else None,
+                area=place.areas[0] if place.areas else None,
+            )
         )
-    )
     session.add_all(tables.Membership(area=code, recipient_id=recipient.id) for code in sorted(areas))
+
+
+async def keep_place(session: AsyncSession, recipient: tables.Recipient, place: Place, authority: Authority) -> None:
+    """One place more, or the place of this label anew."""
+    others = [known for known in await places_of(session, recipient, authority) if known.label is not place.label]
+    await settle(session, recipient, [*others, place], authority)
+
+
+async def forget_place(session: AsyncSession, recipient: tables.Recipient, label: Label, authority: Authority) -> bool:
+    """Whether there was such a place. Who has none left is told of everything in the comune."""
+    known = await places_of(session, recipient, authority)
+    kept = [place for place in known if place.label is not label]
+    if len(kept) < len(known):
+        await settle(session, recipient, kept, authority)
+    return len(kept) < len(known)
+
+
+async def places_of(session: AsyncSession, recipient: tables.Recipient, authority: Authority) -> list[Place]:
+    """The places somebody has named, in the order of their labels."""
+    rows = await session.scalars(select(tables.Place).where(tables.Place.recipient_id == recipient.id))
+    found = [_place(row, authority) for row in rows]
+    return sorted(found, key=lambda place: list(Label).index(place.label))
+
+
+def _place(row: tables.Place, authority: Authority) -> Place:
+    label, areas = Label(row.label), (row.area,) if row.area else ()
+    if row.lat is not None and row.lon is not None:
+        return Place(Precision.ADDRESS, areas, Point(row.lat, row.lon), label)
+    precision = Precision.COMUNE if row.area == authority.territory.comune.code else Precision.FRAZIONE
+    return Place(precision, areas, label=label)
 
 
 def is_located(place: Place, areas: set[str]) -> bool:

@@ -142,7 +142,7 @@ class Inbound:
         recipient = await session.get_one(tables.Recipient, address.recipient_id)
         if named == {territory.comune.code}:
             place = Place(Precision.COMUNE, (territory.comune.code,), place.point)
-        await subscribing.settle(session, recipient, place, who.authority)
+        await subscribing.keep_place(session, recipient, place, who.authority)
         nearest = [area for area in territory.areas if area.code in named][-1]
         return texts.place_kept_as(nearest)
 

@@ -153,6 +153,19 @@ class Precision(Enum):
         return self.value
 
 
+class Label(Enum):
+    """Which of a person's places it is. One of each: to name another one is to correct it."""
+
+    CASA = "casa"
+    LAVORO = "lavoro"
+    GENITORI = "genitori"
+    SCUOLA = "scuola"
+    ALTRO = "altro"
+
+    def __str__(self) -> str:
+        return self.value
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a person wants to be told about: a point, codes of areas ("calcinaia.fornacette"), or nothing.
@@ -163,6 +176,7 @@ class Place:
     precision: Precision
     areas: tuple[str, ...] = ()
     point: Point | None = None
+    label: Label = Label.CASA
 
     def __post_init__(self) -> None:
         match self.precision:
