@@ -9,13 +9,10 @@ from geo.shapes import Geofence, Mask
 def inside(fence: Geofence, lats: npt.ArrayLike, lons: npt.ArrayLike) -> Mask:
     """A mask as long as the arrays of degrees: who stands in the fence or on its boundary, each one once.
 
-    NaN is never inside. A point already found is not asked of the next shape.
+    NaN is never inside.
     """
     lat, lon = np.asarray(lats, dtype=np.float64), np.asarray(lons, dtype=np.float64)
     found = np.zeros(lat.shape, dtype=bool)
-    candidates = np.flatnonzero(fence.bounds.hold(lat, lon))
-    lat, lon = lat[candidates], lon[candidates]
-    for shape in fence.shapes:
-        near = np.flatnonzero(shape.bounds.hold(lat, lon) & ~found[candidates])
-        found[candidates[near]] = shape.covers(lat[near], lon[near])
+    near = np.flatnonzero(fence.bounds.hold(lat, lon))
+    found[near] = fence.covers(lat[near], lon[near])
     return found

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from geo.shapes import Floats, Point, Polygon
+from geo.shapes import Floats, Polygon, polygonal, polygons_of
 
 MOST_PAIRS = 5_000
 """How many pairs of edges may cross for one set of rings to be repaired, guessed from the boxes that overlap. A coast
@@ -66,7 +66,7 @@ def mend(rings: Sequence[Floats], most: int) -> Outlines:
         if not good:
             left -= _pairs(thin[at])
             drawn[at] = (
-                _polygonal(shapely.make_valid(drawn[at], method="structure")) if left >= 0 else shapely.MultiPolygon()
+                polygonal(shapely.make_valid(drawn[at], method="structure")) if left >= 0 else shapely.MultiPolygon()
             )
             if shapely.is_empty(drawn[at]):
                 condition = Condition.FLAT if left >= 0 else Condition.TANGLED
@@ -74,7 +74,7 @@ def mend(rings: Sequence[Floats], most: int) -> Outlines:
     vertices = int(shapely.get_num_coordinates(drawn).sum())
     return Outlines(
         tuple(
-            Mended(_polygons(planar) if vertices <= most else (), condition)
+            Mended(polygons_of(planar) if vertices <= most else (), condition)
             for planar, condition in zip(drawn, conditions, strict=True)
         ),
         moved,
@@ -117,20 +117,3 @@ def _pairs(ring: Floats) -> int:
     sample = edges[:: max(1, len(edges) // SAMPLED)]
     touching = shapely.STRtree(edges).query(sample).shape[1] * len(edges) / len(sample)
     return max(0, int(touching) - 4 * len(edges))
-
-
-def _polygonal(planar: shapely.Geometry) -> shapely.Geometry:
-    """Without the lines and points that a repair leaves over."""
-    parts = shapely.get_parts(shapely.get_parts(planar))
-    return shapely.MultiPolygon([part for part in parts if part.geom_type == "Polygon" and part.area > 0])
-
-
-def _polygons(planar: shapely.Geometry) -> tuple[Polygon, ...]:
-    found = []
-    for part in shapely.get_parts(planar):
-        outer, *holes = (
-            tuple(Point(lat, lon) for lon, lat in shapely.get_coordinates(ring).tolist())
-            for ring in (part.exterior, *part.interiors)
-        )
-        found.append(Polygon(outer, tuple(holes)))
-    return tuple(found)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from geo.cells import COLUMNS, ROWS, CellRange, Cells, cell_of, cover
 from geo.matching import inside
 from geo.shapes import WGS84, Circle, Geofence, Mask, Point, Polygon
-from tests.unit.geo_drawings import FORNACETTE, fences, rectangle, scattered
+from tests.unit.geo_drawings import FORNACETTE, compounds, fences, on_the_edges, rectangle, scattered
 
 latitudes, longitudes = st.floats(-90, 90), st.floats(-180, 180)
 on_a_line = st.integers(4350, 4390).map(lambda hundredths: hundredths / 100)
@@ -55,15 +55,15 @@ def test_what_is_no_place_has_no_cell(lat: float) -> None:
         cell_of(np.array([43.6, lat]), np.array([10.58, 10.58]))
 
 
-@given(fences, st.lists(st.tuples(on_a_line, hair, on_a_line, hair), min_size=1, max_size=50))
+@given(fences | compounds, st.lists(st.tuples(on_a_line, hair, on_a_line, hair), min_size=1, max_size=50))
 @settings(max_examples=150)
 def test_cells_find_whom_brute_force_finds(fence: Geofence, on_lines: list[tuple[float, float, float, float]]) -> None:
     lats, lons = scattered()
     corner_lats = np.array([lat + up for lat, up, _, _ in on_lines])
     corner_lons = np.array([lon - 33.2 + aside for _, _, lon, aside in on_lines])
-    vertices = [p for shape in fence.shapes if isinstance(shape, Polygon) for p in shape.outer]
-    lats = np.concatenate([lats, corner_lats, [p.lat for p in vertices]])
-    lons = np.concatenate([lons, corner_lons, [p.lon for p in vertices]])
+    edge_lats, edge_lons = on_the_edges(fence)
+    lats = np.concatenate([lats, corner_lats, edge_lats])
+    lons = np.concatenate([lons, corner_lons, edge_lons])
     covering, cells, brute = cover(fence), cell_of(lats, lons), inside(fence, lats, lons)
     full, edge = held(covering.full, cells), held(covering.edge, cells)
     assert not (full & edge).any()
@@ -82,6 +82,45 @@ def test_a_fence_drawn_along_the_grid_loses_nobody(south: float, west: float, ro
     full, edge = held(covering.full, cells), held(covering.edge, cells)
     assert (full | edge)[brute].all()
     assert brute[full].all()
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.booleans())
+def test_a_fence_within_and_without_what_is_drawn_along_the_grid_loses_nobody(
+    rows: int, columns: int, round_inside: bool
+) -> None:
+    comune = Geofence((Polygon(rectangle(43.6, 10.5, 43.6 + rows / 100, 10.5 + columns / 100)),))
+    middle = Point(43.6 + rows / 200, 10.5 + columns / 200)
+    left_out = Circle(middle, 1.5) if round_inside else Polygon(rectangle(43.61, 10.51, 43.63, 10.54))
+    fence = Geofence((Circle(middle, 3),), comune, Geofence((left_out,)))
+    lats = np.repeat(np.linspace(43.6, 43.7, 101), 101)
+    lons = np.tile(np.linspace(10.5, 10.6, 101), 101)
+    brute, covering, cells = inside(fence, lats, lons), cover(fence), cell_of(lats, lons)
+    full, edge = held(covering.full, cells), held(covering.edge, cells)
+    assert (full | edge)[brute].all()
+    assert brute[full].all()
+
+
+def test_cells_deep_in_what_is_left_out_are_dropped_and_those_on_its_edge_are_kept() -> None:
+    comune = Polygon(rectangle(43.6, 10.5, 43.7, 10.6))
+    for left_out in (Polygon(rectangle(43.632, 10.532, 43.668, 10.568)), Circle(Point(43.65, 10.55), 2)):
+        covering = cover(Geofence((comune,), without=Geofence((left_out,))))
+        kept = [*covering.full, *covering.edge]
+        assert not any(first <= cell_of(43.655, 10.555) <= last for first, last in kept)
+        assert any(first <= cell_of(43.6325, 10.545) <= last for first, last in covering.edge)
+        assert any(first <= cell_of(43.615, 10.515) <= last for first, last in covering.full)
+
+
+def test_whoever_stands_between_two_frazioni_left_out_has_a_cell() -> None:
+    west, east = Polygon(rectangle(43.6, 10.5, 43.7, 10.555)), Polygon(rectangle(43.6, 10.555, 43.7, 10.6))
+    fence = Geofence((Polygon(rectangle(43.5, 10.4, 43.8, 10.7)),), without=Geofence((west, east)))
+    assert fence.contains(Point(43.655, 10.555))
+    assert held(cover(fence).edge, np.array([cell_of(43.655, 10.555)])).all()
+
+
+def test_a_fence_of_which_nothing_is_left_has_no_cell() -> None:
+    calcinaia, pisa = (Geofence((Circle(Point(43.7, lon), 2),)) for lon in (10.6, 10.4))
+    assert cover(Geofence(calcinaia.shapes, within=pisa)) == ((), ())
+    assert cover(Geofence((Circle(Point(43.7, 10.6), 0.5),), without=calcinaia)) == ((), ())
 
 
 @given(st.floats(-80, 80), st.floats(0.3, 500), st.floats(0, 360), st.floats(0, 1.0))

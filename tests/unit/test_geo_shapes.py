@@ -8,8 +8,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geo.matching import inside
-from geo.shapes import WGS84, Circle, FenceIndex, Flaw, Geofence, Point, Polygon, ShapeError, km2_outside
-from tests.unit.geo_drawings import FORNACETTE, centers, circles, fences, polygons, rectangle, scattered
+from geo.shapes import (
+    WGS84,
+    Circle,
+    FenceIndex,
+    Flaw,
+    Geofence,
+    Point,
+    Polygon,
+    Shape,
+    ShapeError,
+    clipped,
+    km2_outside,
+    metres_outside,
+)
+from tests.unit.geo_drawings import (
+    FORNACETTE,
+    centers,
+    circles,
+    compounds,
+    fences,
+    on_the_edges,
+    polygons,
+    rectangle,
+    scattered,
+)
 
 
 def test_corners_and_edges_belong_to_a_polygon() -> None:
@@ -123,6 +146,179 @@ def test_a_geofence_of_nothing_is_refused() -> None:
     assert refusal.value.flaw is Flaw.EMPTY
 
 
+# ── within another, and without a third ─────────────────────────────────────────────────────────────
+
+COMUNE = Polygon(rectangle(43.625, 10.5, 43.75, 10.625))
+HALF = Polygon(rectangle(43.625, 10.5, 43.75, 10.5625))
+
+
+def place(shape: Shape, within: Shape | None = None, without: Shape | None = None) -> Geofence:
+    return Geofence((shape,), Geofence((within,)) if within else None, Geofence((without,)) if without else None)
+
+
+@given(compounds)
+def test_within_and_without_narrow_a_fence_as_sets_do(fence: Geofence) -> None:
+    lats, lons = scattered()
+    expected = inside(Geofence(fence.shapes), lats, lons)
+    if fence.within:
+        expected &= inside(fence.within, lats, lons)
+    if fence.without:
+        expected &= ~inside(fence.without, lats, lons)
+    assert (inside(fence, lats, lons) == expected).all()
+
+
+@given(fences, fences)
+def test_what_is_within_and_what_is_without_make_the_whole_and_share_only_an_edge(
+    fence: Geofence, other: Geofence
+) -> None:
+    lats, lons = (np.concatenate(both) for both in zip(scattered(), on_the_edges(other), strict=True))
+    whole = inside(fence, lats, lons)
+    within = inside(Geofence(fence.shapes, within=other), lats, lons)
+    without = inside(Geofence(fence.shapes, without=other), lats, lons)
+    assert ((within | without) == whole).all()
+    assert not (within & without)[:3000].any()
+
+
+@given(compounds, compounds)
+def test_a_union_of_what_has_the_same_conditions_keeps_them(one: Geofence, two: Geofence) -> None:
+    other = Geofence(two.shapes, one.within, one.without)
+    lats, lons = scattered()
+    assert (inside(one.union(other), lats, lons) == (inside(one, lats, lons) | inside(other, lats, lons))).all()
+
+
+def test_a_union_of_what_has_different_conditions_is_refused() -> None:
+    with pytest.raises(ShapeError, match=r"have no union; unite what is left of them \(Geofence.flattened\)"):
+        place(COMUNE, within=HALF).union(place(COMUNE))
+    assert place(COMUNE, within=HALF).flattened().union(place(COMUNE)).contains(Point(43.7, 10.6))
+
+
+def test_the_edge_of_within_and_of_without_is_told() -> None:
+    """Whoever cannot be said to stand outside is told."""
+    on_the_line, west, east = Point(43.6875, 10.5625), Point(43.6875, 10.55), Point(43.6875, 10.57)
+    within, without = place(COMUNE, within=HALF), place(COMUNE, without=HALF)
+    assert [within.contains(p) for p in (west, on_the_line, east)] == [True, True, False]
+    assert [without.contains(p) for p in (west, on_the_line, east)] == [False, True, True]
+    assert without.contains(Point(43.625, 10.5)), "on the edge of both"
+
+
+@pytest.mark.parametrize("radius_km", [0.05, 10, 200])
+def test_a_circle_left_out_is_round_in_all_directions_and_its_edge_is_told(radius_km: float) -> None:
+    ring = place(Circle(FORNACETTE, radius_km * 2), without=Circle(FORNACETTE, radius_km))
+    band = place(Circle(FORNACETTE, radius_km * 2), within=Circle(FORNACETTE, radius_km))
+    for bearing in range(0, 360, 5):
+        for share, in_ring, in_band in ((1.0, True, True), (0.9999, False, True), (1.0001, True, False)):
+            lon, lat, _ = WGS84.fwd(FORNACETTE.lon, FORNACETTE.lat, bearing, radius_km * 1000 * share)
+            assert ring.contains(Point(lat, lon)) is in_ring, (bearing, share)
+            assert band.contains(Point(lat, lon)) is in_band, (bearing, share)
+            assert inside(ring, [lat], [lon]).tolist() == [in_ring]
+
+
+def test_a_hole_is_cut_into_a_circle_by_a_polygon_and_the_hole_of_that_is_kept() -> None:
+    pond = rectangle(43.665, 10.58, 43.675, 10.59)
+    fence = place(Circle(FORNACETTE, 5), without=Polygon(rectangle(43.66, 10.57, 43.68, 10.6), (pond,)))
+    assert fence.contains(Point(43.65, 10.5851))
+    assert not fence.contains(Point(43.662, 10.5851))
+    assert fence.contains(Point(43.67, 10.5851)), "in the hole of what is left out"
+
+
+@given(compounds)
+def test_the_box_of_a_fence_holds_all_its_people(fence: Geofence) -> None:
+    lats, lons = (np.concatenate(both) for both in zip(scattered(), on_the_edges(fence), strict=True))
+    assert fence.bounds.hold(lats, lons)[fence.covers(lats, lons)].all()
+
+
+@given(compounds)
+def test_an_area_is_what_is_left(fence: Geofence) -> None:
+    assert fence.area_km2 <= Geofence(fence.shapes).area_km2 + 1e-6
+    if fence.without and not fence.within:
+        # Along geodesics: an edge in degrees that is cut bends less.
+        assert fence.area_km2 == pytest.approx(km2_outside(Geofence(fence.shapes), fence.without), rel=1e-3, abs=1e-3)
+
+
+EMPTIED = [
+    place(HALF, within=Polygon(rectangle(44, 10, 45, 11))),
+    place(HALF, within=Circle(Point(43.7, 11.2), 2)),
+    place(HALF, within=Polygon(rectangle(43.625, 10.5625, 43.75, 10.625))),  # they share an edge
+    place(HALF, without=COMUNE),
+    place(HALF, without=HALF),
+    place(Circle(FORNACETTE, 2), without=Circle(FORNACETTE, 2)),
+    place(Circle(FORNACETTE, 2), within=COMUNE, without=Circle(FORNACETTE, 3)),
+]
+
+
+@pytest.mark.parametrize("fence", EMPTIED)
+def test_a_fence_of_which_nothing_is_left_says_so(fence: Geofence) -> None:
+    assert fence.is_empty
+    assert fence.area_km2 == pytest.approx(0)
+    assert clipped(fence, place(COMUNE)) is None
+    with pytest.raises(ShapeError, match=r"would reach nobody: .*; draw them elsewhere, or leave out less") as refusal:
+        fence.flattened()
+    assert refusal.value.flaw is Flaw.EMPTY
+
+
+def test_a_fence_of_which_something_is_left_is_not_empty() -> None:
+    assert not place(Circle(FORNACETTE, 0.001)).is_empty
+    assert not place(COMUNE, without=HALF).is_empty
+    assert not place(COMUNE, within=HALF).is_empty
+    assert not place(Circle(FORNACETTE, 2), without=Circle(FORNACETTE, 1.99)).is_empty
+
+
+def test_conditions_have_no_conditions() -> None:
+    for nested in ({"within": place(COMUNE, within=HALF)}, {"without": place(COMUNE, without=HALF)}):
+        with pytest.raises(ShapeError, match=r"conditions of its own; give it plain shapes \(Geofence.flattened\)"):
+            Geofence((COMUNE,), **nested)
+    assert Geofence((COMUNE,), within=place(COMUNE, within=HALF).flattened()).contains(Point(43.7, 10.55))
+
+
+@given(fences)
+def test_a_plain_fence_is_flat_already(fence: Geofence) -> None:
+    assert fence.is_plain
+    assert fence.flattened() is fence
+
+
+@given(compounds.filter(lambda fence: not fence.is_plain and not fence.is_empty))
+def test_a_flattened_fence_is_sound_and_loses_nobody_and_adds_little(fence: Geofence) -> None:
+    flat = fence.flattened()
+    assert flat.is_plain
+    assert all(isinstance(shape, Polygon) and shape.defect is None for shape in flat.shapes)
+    lats, lons = scattered()
+    in_fence, in_flat = inside(fence, lats, lons), inside(flat, lats, lons)
+    assert in_flat[in_fence].all()
+    added = np.flatnonzero(in_flat & ~in_fence)
+    rounds = [s for part in (fence, fence.within, fence.without) if part for s in part.shapes if isinstance(s, Circle)]
+    for lat, lon in zip(lats[added], lons[added], strict=True):
+        away = [WGS84.inv(c.center.lon, c.center.lat, lon, lat)[2] / c.radius_km / 1000 for c in rounds]
+        assert any(abs(share - 1) < 0.0002 for share in away), (lat, lon)
+
+
+@pytest.mark.parametrize("radius_km", [0.05, 2.5, 10, 200, 500])
+def test_what_is_inscribed_in_a_circle_leaves_out_nobody_outside_it(radius_km: float) -> None:
+    inscribed = Circle(FORNACETTE, radius_km).inscribed()
+    for share, expected in ((1.0, False), (0.9998, True)):
+        bearings = np.arange(0, 360, 0.5)
+        here = np.full_like(bearings, FORNACETTE.lon), np.full_like(bearings, FORNACETTE.lat)
+        lons, lats, _ = WGS84.fwd(*here, bearings, np.full_like(bearings, radius_km * 1000 * share))
+        assert (inscribed.covers(lats, lons) == expected).all()
+
+
+def test_what_lies_outside_a_territory_is_asked_of_what_is_left() -> None:
+    over_the_border = Circle(Point(43.6875, 10.5625), 6)
+    assert km2_outside(place(over_the_border), place(COMUNE)) > 0
+    held_back = place(over_the_border, within=COMUNE)
+    assert km2_outside(held_back, place(COMUNE)) == 0
+    assert metres_outside(held_back, place(COMUNE)) == 0
+    assert metres_outside(place(over_the_border, without=COMUNE), place(COMUNE)) == pytest.approx(971, rel=0.02)
+    assert km2_outside(place(HALF), place(COMUNE, without=HALF)) == pytest.approx(place(HALF).area_km2)
+
+
+def test_what_is_clipped_is_plain_and_holds_the_same_people() -> None:
+    fence = place(Circle(FORNACETTE, 4), within=HALF, without=Circle(FORNACETTE, 2))
+    inside_border = clipped(fence, place(COMUNE))
+    assert inside_border is not None
+    assert inside_border.is_plain
+    assert inside_border.area_km2 == pytest.approx(fence.area_km2, rel=1e-3)
+
+
 @given(polygons())
 def test_a_polygon_cut_free_of_holes_holds_the_same_people(polygon: Polygon) -> None:
     pieces = polygon.without_holes()
@@ -132,7 +328,7 @@ def test_a_polygon_cut_free_of_holes_holds_the_same_people(polygon: Polygon) -> 
     assert (whole == cut).all()
 
 
-@given(st.lists(fences, min_size=1, max_size=6), centers)
+@given(st.lists(fences | compounds, min_size=1, max_size=6), centers)
 def test_the_index_finds_what_asking_each_fence_finds(many: list[Geofence], point: Point) -> None:
     assert FenceIndex(many).holding(point) == [at for at, fence in enumerate(many) if fence.contains(point)]
 
