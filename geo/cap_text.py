@@ -1,4 +1,4 @@
-"""The polygon and circle texts of CAP 1.2: latitude first, kilometres, no holes."""
+"""The polygon and circle texts of CAP 1.2: latitude first, kilometres, no holes, nothing left out."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, assert_never
@@ -7,6 +7,7 @@ from geo.drawing import (
     DRAWN,
     Limits,
     Notation,
+    Role,
     check_vertices,
     checked_circle,
     checked_fence,
@@ -32,7 +33,7 @@ def parse_cap(polygons: Iterable[str], circles: Iterable[str], limits: Limits = 
         yield from (parse_cap_polygon(text, limits) for text in polygons)
         yield from map(parse_cap_circle, circles)
 
-    return checked_fence(shapes(), limits)
+    return checked_fence(((Role.ADDS, shape) for shape in shapes()), limits)
 
 
 def parse_cap_polygon(text: str, limits: Limits = DRAWN) -> Polygon:
@@ -54,10 +55,14 @@ def parse_cap_circle(text: str) -> Circle:
 
 
 def to_cap(geofence: Geofence) -> CapText:
-    """CAP has no holes: a polygon with some becomes several that leave them out."""
+    """CAP has no holes: a polygon with some becomes several that leave them out.
+
+    Nor has it conditions: a geofence within another, or without one, is flattened. Raises ShapeError if nothing of
+    it is left.
+    """
     polygons: list[str] = []
     circles: list[str] = []
-    for shape in geofence.shapes:
+    for shape in geofence.flattened().shapes:
         match shape:
             case Polygon():
                 polygons.extend(_cap_ring(piece.outer) for piece in shape.without_holes())

@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import Enum
 from typing import NoReturn
@@ -28,6 +28,16 @@ DRAWN = Limits(vertices=10_000, shapes=100)
 """For what people and feeds draw: matching stays as fast as with four vertices up to here."""
 IMPORTED = Limits(vertices=1_000_000, shapes=10_000)
 """For official boundaries: a coast has many vertices, and islets."""
+
+
+class Role(Enum):
+    """What a drawn shape is to its geofence."""
+
+    ADDS = "adds"
+    WITHIN = "within"
+    """Only what lies in it, too, is meant."""
+    WITHOUT = "without"
+    """What lies in it is left out."""
 
 
 class Notation(Enum):
@@ -164,21 +174,27 @@ def _refuse_defect(what: str, at: Point | None, notation: Notation) -> NoReturn:
     raise ShapeError(Flaw.MALFORMED, f"the polygon's rings do not fit together: {what.lower()}{where}; redraw it", at)
 
 
-def checked_fence(shapes: Iterable[Shape], limits: Limits) -> Geofence:
-    """From shapes already checked one by one. Stops at the first beyond the limits. Raises ShapeError."""
-    kept: list[Shape] = []
+def checked_fence(shapes: Iterable[tuple[Role, Shape]], limits: Limits) -> Geofence:
+    """From shapes already checked one by one. Stops at the first beyond the limits. Raises ShapeError.
+
+    Of a geofence within another, or without one, something must be left.
+    """
+    kept: dict[Role, list[Shape]] = {role: [] for role in Role}
     vertices = 0
-    for shape in shapes:
-        kept.append(shape)
+    for count, (role, shape) in enumerate(shapes, start=1):
+        kept[role].append(shape)
         vertices += shape.vertices
         check_vertices(vertices, limits)
-        if len(kept) > limits.shapes:
+        if count > limits.shapes:
             raise ShapeError(
                 Flaw.TOO_MANY_SHAPES,
                 f"the geofence has more than {limits.shapes} shapes; join those that touch, or name areas",
             )
-    drawn = Geofence(tuple(kept))
+    drawn = Geofence(tuple(kept[Role.ADDS]))
     _check_width(drawn)
+    within, without = (Geofence(tuple(kept[role])) if kept[role] else None for role in (Role.WITHIN, Role.WITHOUT))
+    drawn = replace(drawn, within=within, without=without)
+    drawn.check_not_empty()
     return drawn
 
 

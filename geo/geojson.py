@@ -1,4 +1,8 @@
-"""GeoJSON (RFC 7946): longitude first. A circle, which it lacks, is a Point with the property `radius_km`."""
+"""GeoJSON (RFC 7946): longitude first. A circle, which it lacks, is a Point with the property `radius_km`.
+
+Of a FeatureCollection, the features with the property `role` narrow what the others draw: by `"role": "within"` only
+what lies in them too is meant, by `"role": "without"` what lies in them is left out.
+"""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -8,6 +12,7 @@ from geo.drawing import (
     DRAWN,
     Limits,
     Notation,
+    Role,
     check_vertices,
     checked_circle,
     checked_fence,
@@ -19,7 +24,9 @@ from geo.shapes import Circle, Flaw, Geofence, Point, Polygon, Shape, ShapeError
 
 
 def parse_geojson(source: str | bytes | Mapping[str, Any], limits: Limits = DRAWN) -> Geofence:
-    """The union of all polygons and of all points with a `radius_km` in the object. Raises ShapeError."""
+    """The union of all polygons and of all points with a `radius_km` in the object, as far as features with a role
+    leave it. Raises ShapeError, also where they leave nothing.
+    """
     if isinstance(source, Mapping):
         return checked_fence(_geojson_shapes(source, limits), limits)
     try:
@@ -30,13 +37,16 @@ def parse_geojson(source: str | bytes | Mapping[str, Any], limits: Limits = DRAW
 
 
 def to_geojson(geofence: Geofence) -> dict[str, Any]:
-    """One Polygon or MultiPolygon; with circles a FeatureCollection, a circle being a Point with `radius_km`.
+    """One Polygon or MultiPolygon; with circles a FeatureCollection, a circle being a Point with `radius_km`, and
+    so with what the fence lies within or leaves out, as features with a role.
 
     Polygons are tidied (`Polygon.tidy`), circles keep every digit.
     """
     polygons = [shape for shape in geofence.shapes if isinstance(shape, Polygon)]
-    if len(polygons) < len(geofence.shapes):
-        return {"type": "FeatureCollection", "features": list(map(_feature, geofence.shapes))}
+    if len(polygons) < len(geofence.shapes) or not geofence.is_plain:
+        parts = ((Role.ADDS, geofence), (Role.WITHIN, geofence.within), (Role.WITHOUT, geofence.without))
+        features = [_feature(shape, role) for role, part in parts if part for shape in part.shapes]
+        return {"type": "FeatureCollection", "features": features}
     if len(polygons) == 1:
         return _polygon_geometry(polygons[0])
     return {
@@ -45,15 +55,30 @@ def to_geojson(geofence: Geofence) -> dict[str, Any]:
     }
 
 
-def _geojson_shapes(node: object, limits: Limits) -> Iterator[Shape]:
+def _geojson_shapes(node: object, limits: Limits) -> Iterator[tuple[Role, Shape]]:
     match node:
         case {"type": "FeatureCollection", "features": list(features)}:
             for feature in features:
-                yield from _feature_shapes(feature, limits)
+                role = _role(feature)
+                yield from ((role, shape) for shape in _feature_shapes(feature, limits))
         case {"type": "Feature"}:
-            yield from _feature_shapes(node, limits)
+            role = _role(node)
+            yield from ((role, shape) for shape in _feature_shapes(node, limits))
         case _:
-            yield from _geometry_shapes(node, limits)
+            yield from ((Role.ADDS, shape) for shape in _geometry_shapes(node, limits))
+
+
+def _role(feature: object) -> Role:
+    match feature:
+        case {"properties": {"role": ("within" | "without") as role}}:
+            return Role(role)
+        case {"properties": {"role": role}} if role is not None:
+            raise ShapeError(
+                Flaw.MALFORMED,
+                f"nobody knows the role {quoted(role)} of a feature; write within or without, or leave it away",
+            )
+        case _:
+            return Role.ADDS
 
 
 def _feature_shapes(node: object, limits: Limits) -> Iterator[Shape]:
@@ -113,13 +138,14 @@ def _refuse_node(node: object, wanted: str) -> NoReturn:
     raise ShapeError(Flaw.MALFORMED, f"GeoJSON {found} stands where {wanted} should; write that instead")
 
 
-def _feature(shape: Shape) -> dict[str, Any]:
+def _feature(shape: Shape, role: Role) -> dict[str, Any]:
+    properties = {} if role is Role.ADDS else {"role": role.value}
     match shape:
         case Polygon():
-            return {"type": "Feature", "geometry": _polygon_geometry(shape), "properties": {}}
+            return {"type": "Feature", "geometry": _polygon_geometry(shape), "properties": properties}
         case Circle(center, radius_km):
             point = {"type": "Point", "coordinates": [center.lon, center.lat]}
-            return {"type": "Feature", "geometry": point, "properties": {"radius_km": radius_km}}
+            return {"type": "Feature", "geometry": point, "properties": {"radius_km": radius_km, **properties}}
         case _:
             assert_never(shape)
 

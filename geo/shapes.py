@@ -252,6 +252,15 @@ class Geofence:
         """Whether nothing is left but slivers of less than a hundred square metres: it would reach nobody."""
         return not self.is_plain and self.area_km2 <= SLIVER_KM2
 
+    def check_not_empty(self) -> None:
+        """Raises ShapeError if it would reach nobody."""
+        if self.is_empty:
+            raise ShapeError(
+                Flaw.EMPTY,
+                "nothing is left of the geofence and it would reach nobody: its shapes lie apart from what they are "
+                "to lie within, or are left out altogether; draw them elsewhere, or leave out less",
+            )
+
     @cached_property
     def bounds(self) -> Bounds:
         """A box that holds it all, perhaps not tightly; upside down where shapes and `within` lie apart."""
@@ -311,12 +320,7 @@ class Geofence:
         """
         if self.is_plain:
             return self
-        if self.is_empty:
-            raise ShapeError(
-                Flaw.EMPTY,
-                "nothing is left of the geofence and it would reach nobody: its shapes lie apart from what they are "
-                "to lie within, or are left out altogether; draw them elsewhere, or leave out less",
-            )
+        self.check_not_empty()
         left_out = self.without and _union(
             shape.inscribed().planar if isinstance(shape, Circle) else shape.planar for shape in self.without.shapes
         )

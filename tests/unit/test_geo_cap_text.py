@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geo.cap_text import parse_cap, parse_cap_circle, parse_cap_polygon, to_cap
+from geo.drawing import IMPORTED
 from geo.matching import inside
 from geo.shapes import Circle, Flaw, Geofence, Point, Polygon, ShapeError
-from tests.unit.geo_drawings import FORNACETTE, circles, fences, polygons, rectangle, scattered
+from tests.unit.geo_drawings import FORNACETTE, circles, compounds, fences, polygons, rectangle, scattered
 
 FORNACETTE_TEXT = "43.66,10.58 43.67,10.60 43.65,10.61 43.66,10.58"
 
@@ -34,6 +35,20 @@ def test_a_fence_without_holes_comes_back_to_the_last_digit(shapes: list[Polygon
 def test_a_fence_with_holes_comes_back_with_the_same_people_inside(fence: Geofence) -> None:
     lats, lons = scattered()
     assert (inside(parse_cap(*to_cap(fence)), lats, lons) == inside(fence, lats, lons)).all()
+
+
+@given(compounds.filter(lambda fence: not fence.is_plain and not fence.is_empty))
+def test_what_a_fence_lies_within_and_leaves_out_is_cut_not_lost(fence: Geofence) -> None:
+    text = to_cap(fence)
+    assert text.circles == ()
+    lats, lons = scattered()
+    assert (inside(parse_cap(*text, IMPORTED), lats, lons) == inside(fence.flattened(), lats, lons)).all()
+
+
+def test_a_fence_of_which_nothing_is_left_is_not_written() -> None:
+    fornacette = Geofence((Circle(FORNACETTE, 1),))
+    with pytest.raises(ShapeError, match="would reach nobody"):
+        to_cap(Geofence(fornacette.shapes, without=fornacette))
 
 
 def test_no_exponent_is_ever_written() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from geo.geojson import parse_geojson, to_geojson
 from geo.shapes import Circle, Flaw, Geofence, Point, Polygon, ShapeError
-from tests.unit.geo_drawings import FORNACETTE, fences, rectangle
+from tests.unit.geo_drawings import FORNACETTE, compounds, fences, rectangle
 
 RING = [[10.58, 43.66], [10.61, 43.65], [10.60, 43.67], [10.58, 43.66]]
 TRIANGLE = {"type": "Polygon", "coordinates": [RING]}
@@ -25,6 +25,15 @@ def rounded(fence: Geofence) -> Geofence:
 def test_a_fence_comes_back_from_geojson(fence: Geofence) -> None:
     text = json.dumps(to_geojson(fence))
     assert parse_geojson(text) == rounded(fence)
+    assert json.dumps(to_geojson(parse_geojson(text))) == text
+
+
+@given(compounds.filter(lambda fence: fence.is_plain or fence.area_km2 > 0.01))  # rounding may take a sliver
+def test_what_a_fence_lies_within_and_leaves_out_comes_back_from_geojson(fence: Geofence) -> None:
+    text = json.dumps(to_geojson(fence))
+    assert parse_geojson(text) == Geofence(
+        rounded(fence).shapes, fence.within and rounded(fence.within), fence.without and rounded(fence.without)
+    )
     assert json.dumps(to_geojson(parse_geojson(text))) == text
 
 
@@ -69,6 +78,47 @@ def test_one_polygon_is_a_polygon_two_are_a_multipolygon_and_a_circle_makes_feat
         "properties": {"radius_km": 2.5},
     }
     assert features[1]["geometry"]["type"] == "Polygon"
+
+
+def test_a_feature_says_its_role() -> None:
+    comune, school = Geofence((Polygon(rectangle(43.6, 10.5, 43.7, 10.6)),)), Geofence((Circle(FORNACETTE, 0.2),))
+    drawn = Geofence((Circle(FORNACETTE, 2.5),), within=comune, without=school)
+    tree = to_geojson(drawn)
+    assert [feature["properties"] for feature in tree["features"]] == [
+        {"radius_km": 2.5},
+        {"role": "within"},
+        {"radius_km": 0.2, "role": "without"},
+    ]
+    assert parse_geojson(tree) == drawn
+    assert to_geojson(Geofence(comune.shapes, without=school))["type"] == "FeatureCollection"
+
+
+def with_role(role: object, *others: dict[str, Any]) -> dict[str, Any]:
+    feature = {"type": "Feature", "geometry": TRIANGLE, "properties": {"role": role}}
+    return {"type": "FeatureCollection", "features": [*others, feature]}
+
+
+def test_a_role_nobody_knows_is_refused() -> None:
+    for role in ("exclude", "Within", "", 7, ["within"]):
+        with pytest.raises(ShapeError, match="of a feature; write within or without, or leave it away") as refusal:
+            parse_geojson(with_role(role, circle(2)))
+        assert refusal.value.flaw is Flaw.MALFORMED
+    assert parse_geojson(with_role(None)) == Geofence((Polygon(POINTS),))
+
+
+def test_roles_that_leave_nothing_are_refused() -> None:
+    for nobody in (with_role("within"), with_role("without"), with_role("within", circle(2, 11.5))):
+        with pytest.raises(ShapeError, match="would reach nobody") as refusal:
+            parse_geojson(nobody)
+        assert refusal.value.flaw is Flaw.EMPTY
+    with pytest.raises(ShapeError, match="nothing is left of the geofence"):
+        parse_geojson(with_role("without", {"type": "Feature", "geometry": TRIANGLE, "properties": {}}))
+
+
+def test_limits_count_what_has_a_role_too() -> None:
+    with pytest.raises(ShapeError) as refusal:
+        parse_geojson(with_role("without", *[circle(2)] * 100))
+    assert refusal.value.flaw is Flaw.TOO_MANY_SHAPES
 
 
 @pytest.mark.parametrize(
