@@ -45,12 +45,30 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Whom an alert is not for, because somebody asked for that: named areas, and what was drawn."""
+
+    areas: tuple[str, ...] = ()
+    drawn: Geofence | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.areas) or self.drawn is not None
+
+    def fence(self, authority: Authority) -> Geofence | None:
+        """All of it, or None for nothing. Raises UnknownArea."""
+        named = [authority.territory.gazetteer.by_code(code).fence for code in self.areas]
+        fences = [*named, self.drawn] if self.drawn else named
+        return Geofence(tuple(shape for fence in fences for shape in fence.flattened().shapes)) if fences else None
+
+
+@dataclass(frozen=True, slots=True)
 class Where:
-    """Named areas of the authority, and what was drawn, under the name of it."""
+    """Named areas of the authority, and what was drawn, under the name of it; but for what is left out."""
 
     areas: tuple[str, ...] = ()
     drawn: Geofence | None = None
     drawn_name: str = ""
+    left_out: LeftOut = LeftOut()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +86,9 @@ class Wording:
     areas: tuple[str, ...] = ()
     drawn: Geofence | None = None
     drawn_name: str = ""
+    left_out: LeftOut = LeftOut()
+    cut_at_border: bool = False
+    """Of what reaches over the border, what lies within it is meant."""
     web: str = ""
     exercise: bool = False
     translations: tuple[Translation, ...] = ()
@@ -125,18 +146,45 @@ def _info(wording: Wording, authority: Authority) -> cap.Info:
         web=wording.web.strip(),
         contact=authority.contact.in_words,
         parameters=tuple(cap.NamedValue(name, value.value) for name, value in parameters if value),
-        areas=areas_in(Where(wording.areas, wording.drawn, wording.drawn_name), authority),
+        areas=areas_in(where_of(wording, authority), authority),
     )
+
+
+def where_of(wording: Wording, authority: Authority) -> Where:
+    """The place that is meant. What reaches over the border is cut there, exactly, where that was asked for."""
+    drawn = wording.drawn
+    if drawn is not None and wording.cut_at_border and km2_outside(drawn, authority.territory.fence) > 0:
+        drawn = replace(drawn.flattened() if drawn.within else drawn, within=authority.territory.fence)
+    return Where(wording.areas, drawn, wording.drawn_name, wording.left_out)
 
 
 def areas_in(where: Where, authority: Authority) -> tuple[cap.Area, ...]:
     """A place in the authority's territory, as CAP says it: shapes, with the comune's code beside each."""
-    named = [authority.territory.gazetteer.by_code(code) for code in where.areas]
     istat = (cap.NamedValue("ISTAT", authority.istat),)
-    areas = [_cap_area(area.name, area.fence, istat) for area in named]
+    return tuple(_cap_area(name, fence.flattened(), istat) for name, fence in _meant(where, authority))
+
+
+def _meant(where: Where, authority: Authority) -> list[tuple[str, Geofence]]:
+    """What each named area and the drawing stand for, and what people read of it; nothing of which nothing is left."""
+    named = [authority.territory.gazetteer.by_code(code) for code in where.areas]
+    places = [(area.name, area.fence) for area in named]
     if where.drawn is not None:
-        areas.append(_cap_area(where.drawn_name.strip() or "la zona indicata sulla mappa", where.drawn, istat))
-    return tuple(areas)
+        places.append((where.drawn_name.strip() or "la zona indicata sulla mappa", where.drawn))
+    without = where.left_out.fence(authority)
+    if without is None:
+        return places
+    but_for = f" (esclusa {_in_words(where.left_out, authority)})"
+    less = [(name, fence, replace(fence, without=without)) for name, fence in places]
+    return [
+        (name + but_for if kept.area_km2 < fence.area_km2 - KM2_OUTSIDE_IGNORED else name, kept)
+        for name, fence, kept in less
+        if not kept.is_empty
+    ]
+
+
+def _in_words(left_out: LeftOut, authority: Authority) -> str:
+    names = [authority.territory.gazetteer.by_code(code).name for code in left_out.areas]
+    return ", ".join([*names, "la zona indicata sulla mappa"] if left_out.drawn else names)
 
 
 def _cap_area(name: str, fence: Geofence, geocodes: tuple[cap.NamedValue, ...]) -> cap.Area:
@@ -250,12 +298,12 @@ def _check_colour(wording: Wording) -> list[Objection]:
 
 
 def _check_place(wording: Wording, authority: Authority) -> list[Objection]:
-    objections = []
-    for number, code in enumerate(wording.areas):
-        try:
-            authority.territory.gazetteer.by_code(code)
-        except UnknownArea as unknown:
-            objections.append(Objection(f"areas/{number}", str(unknown)))
+    objections = [
+        Objection(f"{field}/{number}", str(unknown))
+        for field, codes in (("areas", wording.areas), ("left_out/areas", wording.left_out.areas))
+        for number, code in enumerate(codes)
+        if (unknown := _unknown(code, authority))
+    ]
     if not wording.areas and wording.drawn is None:
         objections.append(
             Objection(
@@ -263,16 +311,34 @@ def _check_place(wording: Wording, authority: Authority) -> list[Objection]:
                 f"names no place: give area codes, or a geofence; {authority.code} for the whole comune",
             )
         )
-    if wording.drawn is not None:
-        outside = km2_outside(wording.drawn, authority.territory.fence)
-        if outside > KM2_OUTSIDE_IGNORED or any(_lies_elsewhere(s, authority) for s in wording.drawn.shapes):
-            objections.append(
-                Objection(
-                    "geofence",
-                    f"reaches {outside:.3f} km² outside the territory of {authority.name}: draw it inside the border",
-                )
-            )
+    if wording.drawn is not None and (wrong := _over_the_border(wording.drawn, wording, authority)):
+        objections.append(Objection("geofence", wrong))
+    if not objections and not _meant(where_of(wording, authority), authority):
+        objections.append(Objection("left_out", "leaves nobody to be told: leave out less, or cancel the draft"))
     return objections
+
+
+def _unknown(code: str, authority: Authority) -> UnknownArea | None:
+    try:
+        authority.territory.gazetteer.by_code(code)
+    except UnknownArea as unknown:
+        return unknown
+    return None
+
+
+def _over_the_border(drawn: Geofence, wording: Wording, authority: Authority) -> str | None:
+    territory = authority.territory.fence
+    outside = km2_outside(drawn, territory)
+    if wording.cut_at_border:
+        if not replace(drawn.flattened(), within=territory).is_empty:
+            return None
+        return f"lies outside the territory of {authority.name} altogether: nothing is left of it at the border"
+    if outside > KM2_OUTSIDE_IGNORED or any(_lies_elsewhere(shape, authority) for shape in drawn.shapes):
+        return (
+            f"reaches {outside:.3f} km² outside the territory of {authority.name}: draw it inside the border, or give "
+            "cut_at_border: true, which means what lies inside it"
+        )
+    return None
 
 
 def _lies_elsewhere(shape: Shape, authority: Authority) -> bool:

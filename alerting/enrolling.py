@@ -7,12 +7,12 @@ from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
+from alerting import surveying
 from alerting.domain.authority import Authority, ChannelAccess
 from alerting.domain.delivery import Channel
 from alerting.persistence import tables
 from alerting.sealing import Seal
-from geo.areas import Area
-from geo.geojson import to_geojson
+from alerting.surveying import What
 
 
 async def enrol(
@@ -34,8 +34,7 @@ async def enrol(
             )
         )
         await session.flush()
-        for area in authority.territory.areas:
-            await _enrol_area(session, authority, area, now)
+        await _enrol_areas(session, authority, now)
         for access in authority.channels:
             await _enrol_account(session, authority, access, share_of_limit)
             await _enrol_public_channel(session, authority, access, seal, now)
@@ -43,25 +42,15 @@ async def enrol(
     await _share_numbers(session)
 
 
-async def _enrol_area(session: AsyncSession, authority: Authority, area: Area, now: datetime) -> None:
-    if await session.get(tables.Area, (area.code, area.version)):
-        return
-    older = (tables.Area.code == area.code, tables.Area.version < area.version, tables.Area.valid_to.is_(None))
-    await session.execute(update(tables.Area).where(*older).values(valid_to=now))
-    session.add(
-        tables.Area(
-            code=area.code,
-            version=area.version,
-            kind=area.kind.value,
-            name=area.name,
-            parent=area.parent,
-            authority=authority.code,
-            boundary=to_geojson(area.fence),
-            source=area.source,
-            demonstration=area.demonstration,
-            valid_from=now,
-        )
-    )
+async def _enrol_areas(session: AsyncSession, authority: Authority, now: datetime) -> None:
+    """What the file draws, where nothing newer is known: what was imported stays until the file counts beyond it."""
+    newest = select(tables.Area.code, func.max(tables.Area.version)).group_by(tables.Area.code)
+    known = dict((await session.execute(newest)).all())
+    drawn = [area for area in authority.territory.areas if area.version > known.get(area.code, 0)]
+    if drawn:
+        changes = await surveying.take(session, drawn, now=now)
+        followed = [change for change in changes if change.what is What.FOLLOWS]
+        await surveying.record(session, followed, actor=f"{authority.code}.toml", now=now)
 
 
 async def _enrol_account(

@@ -1,6 +1,6 @@
 """Draft, approve, issue, update, cancel. Each takes the session of an open transaction, and says and does in one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import assert_never
@@ -12,7 +12,7 @@ from alerting import audit, cap_json, metrics, outbox, paging
 from alerting.actors import Actor, Role
 from alerting.cap_xml.signing import SigningFailed
 from alerting.cap_xml.writing import Unwritable, write
-from alerting.composing import Objection, Refused, Where, Wording, compose, retraction
+from alerting.composing import Objection, Refused, Where, Wording, compose, retraction, where_of
 from alerting.domain import cap
 from alerting.domain.authority import Authority
 from alerting.domain.events import AlertIssued
@@ -21,6 +21,7 @@ from alerting.domain.lifecycle import Action, State, advance
 from alerting.domain.urgency import lane_of
 from alerting.persistence import tables
 from alerting.targeting import Target
+from geo.drawing import IMPORTED
 from geo.geojson import parse_geojson, to_geojson
 
 Sign = Callable[[str, bytes], bytes]
@@ -54,10 +55,9 @@ async def draft(
     """
     if updates is not None:
         await check_stands(session, updates, now)
-    where = Where(wording.areas, wording.drawn)
-    return await keep(
-        session, compose(wording, authority, now, updates), wording.kind, where, authority, actor, now, updates
-    )
+    alert = compose(wording, authority, now, updates)
+    where = where_of(wording, authority)
+    return await keep(session, alert, wording.kind, where, authority, actor, now, updates)
 
 
 async def keep(
@@ -206,13 +206,21 @@ async def cancel(
 
 def target_of(row: tables.Alert) -> Target:
     """Who an alert is for. The wall: what is not Actual never meets a live recipient."""
-    drawn = row.geofence["drawn"]
+    drawn, left_out = row.geofence["drawn"], row.geofence.get("left_out")
     return Target(
         authority=row.authority,
         live=row.status is cap.Status.ACTUAL,
         areas=tuple(row.areas),
-        drawn=parse_geojson(drawn) if drawn else None,
+        drawn=parse_geojson(drawn, IMPORTED) if drawn else None,
+        without=parse_geojson(left_out["fence"], IMPORTED) if left_out else None,
+        versions={area["code"]: area["version"] for area in row.geofence["areas"]},
     )
+
+
+def target_in(where: Where, authority: Authority, *, live: bool) -> Target:
+    """Who something that is not drafted yet would be for."""
+    versions = {code: authority.territory.gazetteer.by_code(code).version for code in where.areas}
+    return Target(authority.code, live, where.areas, where.drawn, where.left_out.fence(authority), versions)
 
 
 async def audience_of(session: AsyncSession, row: tables.Alert) -> Target:
@@ -300,11 +308,18 @@ async def _successor(session: AsyncSession, original: tables.Alert) -> str:
 
 def _snapshot(where: Where, authority: Authority) -> dict[str, object]:
     """The place as it was when it was drawn, so that the decision can be made again years later."""
-    gazetteer = authority.territory.gazetteer
-    return {
-        "areas": [{"code": code, "version": gazetteer.by_code(code).version} for code in where.areas],
+    kept: dict[str, object] = {
+        "areas": _versions(where.areas, authority),
         "drawn": to_geojson(where.drawn) if where.drawn else None,
     }
+    if without := where.left_out.fence(authority):
+        kept["left_out"] = {"areas": _versions(where.left_out.areas, authority), "fence": to_geojson(without)}
+    return kept
+
+
+def _versions(codes: Sequence[str], authority: Authority) -> list[dict[str, object]]:
+    gazetteer = authority.territory.gazetteer
+    return [{"code": code, "version": gazetteer.by_code(code).version} for code in codes]
 
 
 def _still_useful(row: tables.Alert, now: datetime) -> None:

@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from alerting import atlas
+from alerting.domain.authority import Territory
 from alerting.domain.recipients import Place, Precision
 from alerting.persistence import tables
 from alerting.sealing import Seal
-from alerting.subscribing import ANOTHERS, SecondAddressTaken, Subscriber, areas_of, in_use, is_located
-from geo.cells import cell_of
+from alerting.subscribing import ANOTHERS, SecondAddressTaken, Subscriber, in_use, place_values
 
 AT_ONCE = 1000
 """Values in one list of a query: SQLite takes some 32,000."""
@@ -31,7 +32,7 @@ class Joining:
     """
 
     who: Subscriber
-    place: Place
+    places: tuple[Place, ...]
     live: bool
     also: tuple[Subscriber, ...] = ()
 
@@ -155,12 +156,16 @@ async def _reached(session: AsyncSession, recipients: Sequence[int]) -> dict[int
 
 
 async def _settle(session: AsyncSession, new: Mapping[int, Joining], now: datetime) -> dict[int, int]:
-    """Recipient, place and areas of each new person. Their ids, by place in the list."""
+    """Recipient, places and areas of each new person. Their ids, by place in the list."""
+    territories = {
+        one.who.authority.code: await atlas.current(session, one.who.authority)
+        for one in {one.who.authority.code: one for one in new.values()}.values()
+    }
     # Recipients of one kind are the same row until something points to them: their ids may come in any order.
     kinds: dict[tuple[str, bool, str, bool], list[int]] = defaultdict(list)
     for index, one in new.items():
         authority = one.who.authority
-        located = is_located(one.place, areas_of(one.place, authority))
+        located = any(map(territories[authority.code].locates, _said(one)))
         kinds[authority.code, one.live, authority.language, located].append(index)
     ids: dict[int, int] = {}
     for (authority_code, live, language, located), members in kinds.items():
@@ -174,23 +179,29 @@ async def _settle(session: AsyncSession, new: Mapping[int, Joining], now: dateti
         }
         inserted = await session.scalars(insert(tables.Recipient).returning(tables.Recipient.id), [row] * len(members))
         ids |= zip(members, inserted.all(), strict=True)
-    await _place_all(session, [(ids[index], one) for index, one in new.items()])
+    await _place_all(session, [(ids[index], one) for index, one in new.items()], territories)
     return ids
 
 
-async def _place_all(session: AsyncSession, people: Sequence[tuple[int, Joining]]) -> None:
-    places: list[dict[str, Any]] = []
-    memberships: list[dict[str, Any]] = []
-    areas: dict[Place, set[str]] = {}
-    for recipient, one in people:
-        place = one.place
-        if place.precision is Precision.NONE:
-            continue
-        if place not in areas:
-            areas[place] = areas_of(place, one.who.authority)
-        places.append(_place(recipient, place))
-        memberships += [{"area": code, "recipient_id": recipient} for code in sorted(areas[place])]
-    await _insert(session, tables.Place, places)
+def _said(one: Joining) -> list[Place]:
+    return [place for place in one.places if place.precision is not Precision.NONE]
+
+
+async def _place_all(
+    session: AsyncSession, people: Sequence[tuple[int, Joining]], territories: Mapping[str, Territory]
+) -> None:
+    places = [
+        (recipient, territories[one.who.authority.code], place) for recipient, one in people for place in _said(one)
+    ]
+    if not places:
+        return
+    rows = [place_values(recipient, place) for recipient, _, place in places]
+    ids = await session.scalars(insert(tables.Place).returning(tables.Place.id, sort_by_parameter_order=True), rows)
+    memberships = [
+        {"area": number, "recipient_id": recipient, "place_id": row}
+        for (recipient, territory, place), row in zip(places, ids, strict=True)
+        for number in sorted(territory.around(place))
+    ]
     await _insert(session, tables.Membership, memberships)
 
 
@@ -233,18 +244,6 @@ async def _reach(
 async def _insert(session: AsyncSession, table: type[tables.Table], rows: Sequence[dict[str, Any]]) -> None:
     if rows:
         await session.execute(insert(table), rows)
-
-
-def _place(recipient: int, place: Place) -> dict[str, Any]:
-    point = place.point
-    return {
-        "recipient_id": recipient,
-        "label": "casa",
-        "lat": point.lat if point else None,
-        "lon": point.lon if point else None,
-        "cell": cell_of(point.lat, point.lon) if point else None,
-        "area": place.areas[0] if place.areas else None,
-    }
 
 
 def _parts(values: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -78,6 +78,7 @@ OUTBOX_CONFIRM = Histogram(
     buckets=SECONDS_OF_WORK,
 )
 FANOUT_RECIPIENTS = Counter("alerting_fanout_recipients_total", "Recipients resolved from geofences.", ["lane"])
+RESETTLED = Counter("alerting_resettled_total", "People looked at because an area has a new outline.")
 FANOUT_SECONDS = Histogram(
     "alerting_fanout_seconds",
     "From taking an issued alert to its last batch.",

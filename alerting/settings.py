@@ -34,6 +34,10 @@ class Settings(BaseSettings):
     public_url: str = ""
     """Where everybody finds this API, as feeds say it: https://allerta.example. Empty: where each request came to."""
 
+    map_tiles: str = ""
+    """Where maps take their background from: https://tiles.example/{z}/{x}/{y}.png. Empty: outlines alone, offline."""
+    map_attribution: str = ""
+
     api_host: str = "127.0.0.1"
     api_port: int = 8000
     metrics_host: str = Field(default="127.0.0.1", validation_alias="METRICS_HOST")
@@ -56,6 +60,13 @@ class Settings(BaseSettings):
         if text and (len(text) != 64 or not all(c in "0123456789abcdefABCDEF" for c in text)):
             raise ValueError("must be 64 hexadecimal digits; make one with: openssl rand -hex 32")
         return key
+
+    @field_validator("map_tiles")
+    @classmethod
+    def _tiles_are_a_template(cls, tiles: str) -> str:
+        if tiles and not (tiles.startswith("https://") and all(part in tiles for part in ("{z}", "{x}", "{y}"))):
+            raise ValueError("must be an https:// address with {z}, {x} and {y} in it, or empty for no tiles")
+        return tiles
 
     @property
     def amqp(self) -> str:

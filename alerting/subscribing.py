@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from alerting import atlas
 from alerting.domain.authority import Authority, ChannelAccess
 from alerting.domain.delivery import Channel
-from alerting.domain.recipients import NOWHERE, Label, Place, Precision
+from alerting.domain.recipients import Label, Place, Precision
 from alerting.persistence import tables
 from alerting.sealing import Seal
 from geo.cells import cell_of
@@ -48,7 +50,7 @@ async def join(
     *,
     keyword: str,
     now: datetime,
-    place: Place = NOWHERE,
+    places: Sequence[Place] = (),
     live: bool = True,
     also: Sequence[Subscriber] = (),
 ) -> tuple[int, bool]:
@@ -69,7 +71,7 @@ async def join(
     await session.flush()
     _add_address(session, recipient.id, who, seal, 0, keyword, now)
     await _add_missing(session, recipient.id, also, seal, keyword, now)
-    await settle(session, recipient, [place], who.authority)
+    await settle(session, recipient, places, who.authority)
     return recipient.id, True
 
 
@@ -164,8 +166,8 @@ async def end(
         if address.fingerprint is not None:
             _keep_proof(session, authority, channel, address.fingerprint, "leave", keyword, now)
         address.sealed = address.fingerprint = None
-    for table in (tables.Place, tables.Membership):
-        await session.execute(delete(table).where(table.recipient_id == recipient.id))
+    await atlas.current(session, authority)
+    await _forget_places(session, recipient)
 
 
 async def find(session: AsyncSession, who: Subscriber, seal: Seal) -> tables.Address | None:
@@ -182,26 +184,36 @@ async def settle(
     session: AsyncSession, recipient: tables.Recipient, places: Sequence[Place], authority: Authority
 ) -> None:
     """Give a recipient these places, instead of what was known before, and derive the areas they lie in."""
-    for table in (tables.Place, tables.Membership):
+    territory = await atlas.current(session, authority)
+    await _forget_places(session, recipient)
+    said = [place for place in places if place.precision is not Precision.NONE]
+    rows = [tables.Place(**place_values(recipient.id, place)) for place in said]
+    session.add_all(rows)
+    await session.flush()
+    session.add_all(
+        tables.Membership(area=number, recipient_id=recipient.id, place_id=row.id)
+        for row, place in zip(rows, said, strict=True)
+        for number in sorted(territory.around(place))
+    )
+    recipient.located = any(territory.locates(place) for place in said)
+
+
+async def _forget_places(session: AsyncSession, recipient: tables.Recipient) -> None:
+    for table in (tables.Membership, tables.Place):
         await session.execute(delete(table).where(table.recipient_id == recipient.id))
-    areas = set[str]()
-    recipient.located = False
-    for place in (place for place in places if place.precision is not Precision.NONE):
-        inside = areas_of(place, authority)
-        recipient.located |= is_located(place, inside)
-        areas |= inside
-        point = place.point
-        session.add(
-            tables.Place(
-                recipient_id=recipient.id,
-                label=place.label.value,
-                lat=point.lat if point else None,
-                lon=point.lon if point else None,
-                cell=cell_of(point.lat, point.lon) if point else None,
-                area=place.areas[0] if place.areas else None,
-            )
-        )
-    session.add_all(tables.Membership(area=code, recipient_id=recipient.id) for code in sorted(areas))
+
+
+def place_values(recipient: int, place: Place) -> dict[str, Any]:
+    """A place as a row has it."""
+    point = place.point
+    return {
+        "recipient_id": recipient,
+        "label": place.label.value,
+        "lat": point.lat if point else None,
+        "lon": point.lon if point else None,
+        "cell": cell_of(point.lat, point.lon) if point else None,
+        "area": place.areas[0] if place.areas else None,
+    }
 
 
 async def keep_place(session: AsyncSession, recipient: tables.Recipient, place: Place, authority: Authority) -> None:
@@ -232,15 +244,6 @@ def _place(row: tables.Place, authority: Authority) -> Place:
         return Place(Precision.ADDRESS, areas, Point(row.lat, row.lon), label)
     precision = Precision.COMUNE if row.area == authority.territory.comune.code else Precision.FRAZIONE
     return Place(precision, areas, label=label)
-
-
-def is_located(place: Place, areas: set[str]) -> bool:
-    """Whether a place in these areas says where in the comune somebody is.
-
-    Who named no more than the comune is told of everything in it, like who named nothing; and so is who stands in
-    no area we know of, or nothing would ever reach them.
-    """
-    return bool(areas) and (place.point is not None or place.precision is Precision.FRAZIONE)
 
 
 def areas_of(place: Place, authority: Authority) -> set[str]:

@@ -5,27 +5,32 @@ the drawing touches the frazione, the boundary is inside.
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from sqlalchemy import text
+from sqlalchemy import and_, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from alerting import atlas
+from alerting.domain.areas import KNOWS_WHO, AreaState
 from alerting.domain.authority import Authority
-from alerting.domain.delivery import FIRST_FINAL, MAY_HAVE_ARRIVED
+from alerting.domain.delivery import FIRST_FINAL, MAY_HAVE_ARRIVED, Channel
 from alerting.domain.lanes import Lane
-from alerting.persistence import dialects
+from alerting.domain.recipients import Place, Precision
+from alerting.persistence import dialects, tables
+from geo.areas import STRAY_SHARE, Area
 from geo.cells import CellRange, cover
 from geo.matching import inside
-from geo.shapes import Geofence
+from geo.shapes import Geofence, km2_outside
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Who is meant, in the publisher's words: named areas, and what was drawn.
+    """Who is meant, in the publisher's words: named areas, and what was drawn, but for what is to be left out.
 
+    `versions` says as which version an area was named: that one, and the one that serves by now, are meant both.
     `told` are the dispatches of what an Update or a Cancel follows: whoever got one of these, or may have, is meant
     too, wherever they are; and nobody else where `only_told`.
     """
@@ -34,6 +39,8 @@ class Target:
     live: bool
     areas: tuple[str, ...]
     drawn: Geofence | None
+    without: Geofence | None = None
+    versions: Mapping[str, int] = field(default_factory=dict)
     told: tuple[int, ...] = ()
     only_told: bool = False
 
@@ -57,7 +64,7 @@ class Selection:
     @property
     def people(self) -> str:
         """From recipients `r` with their addresses `a`, those who are told, and where."""
-        condition = " OR ".join(f"r.id IN ({part})" for part in self.parts) or "1 = 0"
+        condition = f"r.id IN ({' UNION ALL '.join(self.parts)})" if self.parts else "1 = 0"
         return PEOPLE.format(condition=condition, address=self.address)
 
     async def if_few(self, session: AsyncSession, most: int) -> "Selection | None":
@@ -102,12 +109,58 @@ async def select_recipients(session: AsyncSession, target: Target, authority: Au
     if target.only_told:
         return Selection(tuple(parts), parameters, address)
     parts.append(PLACE_NOT_KNOWN)
-    if target.areas:
-        named = _in(parameters, "area", target.areas)
-        parts.append(f"SELECT m.recipient_id FROM memberships m WHERE m.area IN {named} AND {_window('m')}")
+    named = await _named(session, target)
+    if target.without is None:
+        parts += _members([row for row in named if row.state in KNOWS_WHO])
+        fences = [atlas.fence_of(row) for row in named if row.state not in KNOWS_WHO]
+        parts += [part for fence in fences for part in await _inside(session, fence, parameters)]
+    elif named:
+        shapes = (shape for row in named for shape in atlas.fence_of(row).shapes)
+        fence = Geofence(tuple(dict.fromkeys(shapes)), without=target.without)
+        parts += await _inside(session, fence, parameters)
     if target.drawn is not None:
-        parts += await _drawn(session, target.drawn, authority, parameters)
+        parts += await _inside(session, replace(target.drawn, without=target.without), parameters)
+    parts += _by_name_only(target, {row.id for row in named}, authority, parameters)
     return Selection(tuple(parts), parameters, address)
+
+
+async def _named(session: AsyncSession, target: Target) -> Sequence[tables.Area]:
+    """The versions that are meant by name."""
+    if not target.areas:
+        return []
+    area = tables.Area
+    as_drafted = (and_(area.code == code, area.version == version) for code, version in target.versions.items())
+    meant = select(area).where(area.code.in_(target.areas), or_(area.state == AreaState.SERVING, *as_drafted))
+    return (await session.scalars(meant.order_by(area.id))).all()
+
+
+def _members(areas: Sequence[tables.Area]) -> list[str]:
+    numbers = ", ".join(str(row.id) for row in areas)
+    return [f"SELECT m.recipient_id FROM memberships m WHERE m.area IN ({numbers}) AND {_window('m')}"] if areas else []
+
+
+def _by_name_only(target: Target, named: set[int], authority: Authority, parameters: dict[str, Any]) -> list[str]:
+    """Whoever has only said the name of an area: told if any of it is meant, and not all of it left out."""
+    drawn = target.drawn and target.drawn.planar
+    meant = tuple(
+        area.code
+        for area in authority.territory.areas
+        if (drawn is not None and area.fence.planar.intersects(drawn))
+        or (target.without is not None and not named.isdisjoint(_around(authority, area)))
+        if target.without is None or not _is_within(area, target.without)
+    )
+    if not meant:
+        return []
+    codes = _in(parameters, "touched", meant)
+    return [f"SELECT p.recipient_id FROM places p WHERE p.lat IS NULL AND p.area IN {codes} AND {_window('p')}"]
+
+
+def _around(authority: Authority, area: Area) -> frozenset[int]:
+    return authority.territory.around(Place(Precision.FRAZIONE, (area.code,)))
+
+
+def _is_within(area: Area, without: Geofence) -> bool:
+    return km2_outside(area.fence, without) <= STRAY_SHARE * area.fence.area_km2
 
 
 def _may_have_got(parameters: dict[str, Any], told: Sequence[int]) -> str:
@@ -119,24 +172,19 @@ def _may_have_got(parameters: dict[str, Any], told: Sequence[int]) -> str:
     )
 
 
-async def _drawn(session: AsyncSession, drawn: Geofence, authority: Authority, parameters: dict[str, Any]) -> list[str]:
-    full, edge = cover(drawn)
-    parts = []
+async def _inside(session: AsyncSession, fence: Geofence, parameters: dict[str, Any]) -> list[str]:
+    """Whoever has a point in it: whole cells by their numbers, and along the edge one by one."""
+    full, edge = cover(fence)
+    parts, number = [], len(parameters)
     if full:
-        parameters["full"] = json.dumps(full)
+        parameters[f"full{number}"] = json.dumps(full)
         parts.append(
-            f"SELECT p.recipient_id FROM places p JOIN ({dialects.pairs(session, 'full', 'first', 'last')}) c"
+            f"SELECT p.recipient_id FROM places p JOIN ({dialects.pairs(session, f'full{number}', 'first', 'last')}) c"
             f" ON p.cell BETWEEN c.first AND c.last WHERE {_window('p')}"
         )
-    if near := await _inside_edge_cells(session, drawn, edge):
-        parameters["near"] = json.dumps(near)
-        parts.append(dialects.numbers(session, "near"))
-    touched = tuple(area.code for area in authority.territory.areas if _touch(area.fence, drawn))
-    if touched:
-        named = _in(parameters, "touched", touched)
-        parts.append(
-            f"SELECT p.recipient_id FROM places p WHERE p.lat IS NULL AND p.area IN {named} AND {_window('p')}"
-        )
+    if near := await _inside_edge_cells(session, fence, edge):
+        parameters[f"near{number}"] = json.dumps(near)
+        parts.append(dialects.numbers(session, f"near{number}"))
     return parts
 
 
@@ -167,10 +215,14 @@ class AccountShare:
     """The part of an audience that one account reaches, and when its last text would be handed over."""
 
     account: str
-    channel: str
+    channel: Channel
     recipients: int
     waiting_before: int
-    minutes: float
+    per_second: float
+
+    def minutes(self, people: int | None = None) -> float:
+        """Until the last of so many people is handed over; of all of them, where nobody says how many."""
+        return round((self.waiting_before + (self.recipients if people is None else people)) / self.per_second / 60, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,30 +237,35 @@ class Preview:
     @property
     def minutes(self) -> float:
         """Until the last hand-over, all accounts working side by side."""
-        return max((share.minutes for share in self.by_account), default=0.0)
+        return max((share.minutes() for share in self.by_account), default=0.0)
+
+
+COUNT = """
+WITH people AS MATERIALIZED (SELECT r.id, r.located, a.account {people}),
+     belonging AS (
+       SELECT DISTINCT m.area, m.recipient_id
+         FROM people JOIN memberships m ON m.recipient_id = people.id
+         JOIN areas x ON x.id = m.area AND x.state = 'serving' AND x.authority = :authority)
+SELECT '' AS area, account, count(*), sum(CASE WHEN located THEN 0 ELSE 1 END) FROM people GROUP BY account
+ UNION ALL
+SELECT x.code, '', belonging.number, 0
+  FROM (SELECT area, count(*) AS number FROM belonging GROUP BY area) belonging JOIN areas x ON x.id = belonging.area"""
+"""How many are told on each account, and how many of them have a place in each area that serves."""
+FEW = 10_000
+"""So many are first looked up by what was named and drawn: PostgreSQL cannot guess how few they are."""
 
 
 async def preview(session: AsyncSession, target: Target, authority: Authority, lane: Lane) -> Preview:
     """Counts by account and by the comune's areas; minutes given what already waits in this lane and above."""
     selection = await select_recipients(session, target, authority)
-    people = selection.people
-    by_account = await session.execute(
-        text(f"SELECT a.account, count(*), sum(CASE WHEN r.located THEN 0 ELSE 1 END) {people} GROUP BY a.account"),
-        selection.parameters,
-    )
-    rows = by_account.all()
-    by_area = await session.execute(
-        text(
-            f"SELECT m.area, count(*) FROM memberships m WHERE m.recipient_id IN (SELECT r.id {people}) GROUP BY m.area"
-        ),
-        selection.parameters,
-    )
-    names = {area.code: area.name for area in authority.territory.areas}
-    shares = [await _share(session, account, count, lane) for account, count, _ in rows]
+    selection = await selection.if_few(session, FEW) or selection
+    counted = (await session.execute(text(COUNT.format(people=selection.people)), selection.parameters)).all()
+    accounts = {account: (int(number), int(unknown)) for area, account, number, unknown in counted if not area}
+    shares = [await _share(session, account, number, lane) for account, (number, _) in sorted(accounts.items())]
     return Preview(
-        recipients=sum(count for _, count, _ in rows),
-        place_unknown=sum(unknown or 0 for _, _, unknown in rows),
-        by_area={code: count for code, count in by_area if code in names},
+        recipients=sum(number for number, _ in accounts.values()),
+        place_unknown=sum(unknown for _, unknown in accounts.values()),
+        by_area={area: int(number) for area, _, number, _ in counted if area},
         by_account=tuple(shares),
     )
 
@@ -228,15 +285,10 @@ async def _share(session: AsyncSession, account: str, recipients: int, lane: Lan
             parameters,
         )
     ).one()
-    minutes = (int(waiting) + recipients) / rate / 60
-    return AccountShare(account, channel, recipients, int(waiting), round(minutes, 2))
+    return AccountShare(account, Channel(channel), recipients, int(waiting), rate)
 
 
 def _in(parameters: dict[str, Any], name: str, values: Sequence[Any]) -> str:
     for number, value in enumerate(values):
         parameters[f"{name}{number}"] = value
     return "(" + ", ".join(f":{name}{number}" for number in range(len(values))) + ")"
-
-
-def _touch(area: Geofence, drawn: Geofence) -> bool:
-    return bool(area.planar.intersects(drawn.planar))

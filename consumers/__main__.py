@@ -8,10 +8,12 @@ from typing import Annotated, Any
 import typer
 import uvloop
 
-from alerting import authorities, logs, metrics, signatures, sources
+from alerting import atlas, authorities, logs, metrics, signatures, sources
+from alerting.domain.authority import Authority
 from alerting.domain.delivery import Channel
 from alerting.domain.lanes import Lane
 from alerting.intake.receiving import Receiver
+from alerting.resettling import Resettling
 from alerting.settings import Settings
 from alerting.topology import INBOUND_QUEUE, INTAKE_QUEUE, RECEIPTS_QUEUE, dead_queue, deliver_queue, fanout_queue
 from consumers import wiring
@@ -39,11 +41,12 @@ def fanout() -> None:
 
     async def work(settings: Settings) -> None:
         worker = Worker(settings, "fanout")
-        fan_out = FanOut(worker.database, authorities.load(settings.authorities_folder))
+        known = await _known(worker)
+        fan_out = FanOut(worker.database, known)
         for lane in Lane:
             # Several at once: a Cancel that waits for calls under way holds up no other alert.
             worker.takes(fanout_queue(lane), fan_out.take, prefetch=8, at_once=4)
-        await worker.run()
+        await worker.run(beside={"following the atlas": atlas.follow(worker.database, known)})
 
     _run(work)
 
@@ -91,9 +94,10 @@ def inbound() -> None:
 
     async def work(settings: Settings) -> None:
         worker = Worker(settings, "inbound")
-        reading = Inbound(worker.database, authorities.load(settings.authorities_folder), worker.seal)
+        known = await _known(worker)
+        reading = Inbound(worker.database, known, worker.seal)
         worker.takes(INBOUND_QUEUE, reading.take, prefetch=32, at_once=4)
-        await worker.run()
+        await worker.run(beside={"following the atlas": atlas.follow(worker.database, known)})
 
     _run(work)
 
@@ -104,28 +108,39 @@ def intake() -> None:
 
     async def work(settings: Settings) -> None:
         worker = Worker(settings, "intake")
-        known, heard = authorities.load(settings.authorities_folder), sources.load(settings.sources_folder)
+        known, heard = await _known(worker), sources.load(settings.sources_folder)
         receiver = Receiver(worker.database, known, heard, signatures.of(settings, known))
         taking = Intake(worker.database, receiver, heard)
         worker.takes(INTAKE_QUEUE, taking.take, prefetch=16, at_once=2)
         duty = Duty(worker.database, known, worker.seal)
-        await worker.run(beside={"looking again": look_again(receiver), "calling": duty.run()})
+        following = atlas.follow(worker.database, known)
+        beside = {"looking again": look_again(receiver), "calling": duty.run(), "following the atlas": following}
+        await worker.run(beside=beside)
 
     _run(work)
 
 
 @app.command()
 def reconcile() -> None:
-    """Publish again what nobody works on; end what has expired; keep what RabbitMQ gave up on."""
+    """Publish again what nobody works on; end what has expired; keep what RabbitMQ gave up on; resettle new areas."""
 
     async def work(settings: Settings) -> None:
         worker = Worker(settings, "reconcile")
         keeper = Keeper(worker.database)
         for lane in Lane:
             worker.takes(dead_queue(lane), keeper.take, prefetch=50)
-        await worker.run(beside={"looking": Reconciler(worker.database).run()})
+        resettling = Resettling(worker.database, authorities.load(settings.authorities_folder))
+        await worker.run(beside={"looking": Reconciler(worker.database).run(), "resettling": resettling.run()})
 
     _run(work)
+
+
+async def _known(worker: Worker) -> dict[str, Authority]:
+    """Who speaks, with their territories as the database has them: read before the first message is taken."""
+    known = authorities.load(worker.settings.authorities_folder)
+    await worker.until_database()
+    await atlas.refresh(worker.database, known)
+    return known
 
 
 def _run(work: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:

@@ -13,7 +13,7 @@ from alerting.domain import keywords
 from alerting.domain.authority import Authority
 from alerting.domain.events import CitizenWrote
 from alerting.domain.lanes import Lane
-from alerting.domain.recipients import NOWHERE, Place, Precision
+from alerting.domain.recipients import Place, Precision
 from alerting.persistence import Database, tables
 from alerting.sealing import Seal
 from alerting.subscribing import Subscriber
@@ -106,7 +106,7 @@ class Inbound:
                     keyword=who.authority.keywords.join,
                     now=now,
                     live=not who.access.exercise,
-                    place=Place(Precision.FRAZIONE, (frazione.code,)) if frazione else NOWHERE,
+                    places=[Place(Precision.FRAZIONE, (frazione.code,))] if frazione else (),
                 )
                 if not is_new:
                     return texts.already_subscribed

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import Enum
 
-from geo.shapes import FenceIndex, Geofence, Point
+from geo.shapes import FenceIndex, Geofence, Point, km2_outside
 
+STRAY_SHARE = 0.02
+"""How much of an area may lie on the wrong side of a border: two surveys never draw one alike."""
 LETTERS_PER_TYPO = 5
 SUGGESTIONS = 3
 
@@ -39,6 +41,17 @@ class Area:
     source: str = ""
     licence: str = ""
     demonstration: bool = False
+
+
+def overlap(one: Area, other: Area) -> bool:
+    """Whether two areas of different kinds share more than what two surveys of one border leave between them.
+
+    Areas of one kind divide the ground among them: what they share is a border, however badly drawn.
+    """
+    if one.kind is other.kind or not one.fence.planar.intersects(other.fence.planar):
+        return False
+    shared = one.fence.area_km2 - km2_outside(one.fence, other.fence)
+    return shared > STRAY_SHARE * min(one.fence.area_km2, other.fence.area_km2)
 
 
 class UnknownArea(LookupError):

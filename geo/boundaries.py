@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from geo.areas import Area, AreaKind, Gazetteer, UnknownArea, plain
+from geo.areas import STRAY_SHARE, Area, AreaKind, Gazetteer, UnknownArea, plain
 from geo.drawing import IMPORTED
 from geo.geojson import parse_geojson
 from geo.shapes import Circle, Geofence, ShapeError, km2_outside
 
-STRAY_SHARE = 0.02
-"""How much of a part may lie outside its whole: two surveys never draw a border alike."""
 FINDINGS_TOLD = 10
 
 

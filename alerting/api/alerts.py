@@ -3,7 +3,7 @@
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
 from sqlalchemy import and_, or_, select
@@ -33,9 +33,10 @@ from alerting.api.schemas import (
     TextLength,
     TextOut,
     shown,
+    shown_at_most,
 )
 from alerting.api.security import Doing, authority_for, may, within
-from alerting.composing import Objection, Refused, Wording
+from alerting.composing import LeftOut, Objection, Refused, Wording
 from alerting.domain import rendering, text_rules
 from alerting.domain.authority import Authority
 from alerting.domain.cap import Alert, Status
@@ -46,7 +47,7 @@ from alerting.domain.rendering import Form
 from alerting.domain.translations import Translation
 from alerting.domain.urgency import lane_of
 from alerting.persistence import ledger, tables
-from alerting.targeting import Target
+from alerting.targeting import AccountShare, Target
 from geo.geojson import parse_geojson
 from geo.shapes import Geofence, ShapeError
 
@@ -181,10 +182,11 @@ async def preview_wording(
     """Takes the body of a draft, stores nothing."""
     authority = authority_for(actor, said.authority, parts.authorities)
     wording = _wording(said, authority)
-    target = Target(authority.code, not wording.exercise, wording.areas, wording.drawn)
     async with parts.database.read() as session:
         original = await _original(session, said)
         alert = composing.compose(wording, authority, _now(), original)
+        where = composing.where_of(wording, authority)
+        target = issuing.target_in(where, authority, live=not wording.exercise)
         if original is not None:
             await issuing.check_stands(session, original, _now())
             target = await issuing.audience_of_update(session, target, original)
@@ -210,6 +212,7 @@ async def _preview(
     async with parts.database.read() as session:
         found = await targeting.preview(session, target, authority, lane)
     rendered = rendering.render(alert)
+    euros = [_euro(share, authority, role) for share in found.by_account]
     return PreviewOut(
         authority=authority.code,
         lane=lane,
@@ -226,11 +229,13 @@ async def _preview(
                 channel=share.channel,
                 recipients=shown(share.recipients, role),
                 waiting_before=share.waiting_before,
-                minutes=share.minutes,
+                minutes=share.minutes(shown_at_most(share.recipients, role)),
+                euro=euro,
             )
-            for share in found.by_account
+            for share, euro in zip(found.by_account, euros, strict=True)
         ],
-        minutes=found.minutes,
+        minutes=max((s.minutes(shown_at_most(s.recipients, role)) for s in found.by_account), default=0.0),
+        euro=None if None in euros else round(sum(filter(None, euros)), 2),
         text=rendered.body,
         characters=[
             TextLength(
@@ -244,6 +249,12 @@ async def _preview(
         findings=_findings(alert),
         rounded=role in SEES_NO_PERSON,
     )
+
+
+def _euro(share: AccountShare, authority: Authority, role: Role) -> float | None:
+    """What telling them costs, by the price in the comune's file."""
+    price = next((access.euro_per_text for access in authority.channels if access.name == share.account), None)
+    return None if price is None else round(price * shown_at_most(share.recipients, role), 2)
 
 
 def _text(alert: Alert, form: Form) -> TextOut:
@@ -281,22 +292,37 @@ def _wording(said: DraftIn, authority: Authority) -> Wording:
         onset=said.onset,
         colour=said.colour,
         risk=said.risk,
-        areas=tuple(dict.fromkeys(resolved(code, authority) for code in said.areas)),
-        drawn=_drawn(said),
+        areas=_resolved(said.areas, authority),
+        drawn=_drawn(said.geofence, "geofence"),
         drawn_name=said.geofence_name,
+        left_out=_left_out(said, authority),
+        cut_at_border=said.cut_at_border,
         web=said.web,
         exercise=said.exercise,
         translations=tuple(Translation(**translation.model_dump()) for translation in said.translations),
     )
 
 
-def _drawn(said: DraftIn) -> Geofence | None:
-    if said.geofence is None:
+def _resolved(codes: list[str], authority: Authority) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(resolved(code, authority) for code in codes))
+
+
+def _left_out(said: DraftIn, authority: Authority) -> LeftOut:
+    if said.left_out is None:
+        return LeftOut()
+    return LeftOut(_resolved(said.left_out.areas, authority), _drawn(said.left_out.geofence, "left_out/geofence"))
+
+
+def _drawn(geojson: dict[str, Any] | None, field: str) -> Geofence | None:
+    if geojson is None:
         return None
     try:
-        return parse_geojson(said.geofence)
+        drawn = parse_geojson(geojson)
     except ShapeError as flawed:
-        raise Refused(Objection("geofence", str(flawed))) from None
+        raise Refused(Objection(field, str(flawed))) from None
+    if not drawn.is_plain:
+        raise Refused(Objection(field, "has features with a role: give what is not meant as left_out instead"))
+    return drawn
 
 
 async def _original(session: AsyncSession, said: DraftIn) -> tables.Alert | None:

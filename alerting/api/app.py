@@ -1,12 +1,13 @@
 """The wiring of the API: parts, routers, the edge. Nothing is decided here."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from alerting import authorities, signatures
+from alerting import atlas, authorities, signatures
 from alerting.amqp import Link, Publisher
 from alerting.api import (
     alerts,
@@ -25,6 +26,7 @@ from alerting.api.edge import Edge
 from alerting.api.openapi import PREFIX, describes_itself
 from alerting.api.parts import Parts
 from alerting.api.problems import speaks_problems
+from alerting.ending import let_go
 from alerting.intake.receiving import Receiver
 from alerting.persistence import Database
 from alerting.sealing import Seal
@@ -46,9 +48,11 @@ def create_app(settings: Settings) -> FastAPI:
     async def connected(app: FastAPI) -> AsyncIterator[None]:
         database, link = Database(database_url), Link(amqp, "api")
         link.start()
+        following = asyncio.create_task(atlas.follow(database, known), name="following the atlas")
         receiver = Receiver(database, known, heard, sign)
         app.state.parts = Parts(settings, database, known, seal, link, Publisher(link), heard, sign, receiver)
         yield
+        await let_go([following])
         await link.stop()
         await database.close()
 

@@ -1,13 +1,10 @@
 """What is in force, for whoever asks: CAP documents and feeds, without a token, cheap to ask for again."""
 
-import hashlib
 import math
-import re
 from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import format_datetime, parsedate_to_datetime
-from functools import cached_property
+from email.utils import format_datetime
 
 from fastapi import APIRouter, Depends, Request, Response
 
@@ -15,6 +12,7 @@ from alerting import publishing
 from alerting.api.alerts import IDENTIFIER
 from alerting.api.parts import Parts, parts_of
 from alerting.api.problems import Problem
+from alerting.api.unchanged import Body, is_known
 from alerting.cap_xml import writing
 from alerting.publishing import Feed, InForce, Writing
 
@@ -30,8 +28,6 @@ FRESH_DOCUMENT = "public, max-age=86400, immutable"
 FOR_EVERYBODY = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "ETag, Last-Modified"}
 
 MOST_BODIES = 64
-
-OPAQUE = re.compile(r'(?:W/)?"([^"]*)"')
 HERE = {"servers": [{"url": "/", "description": "This installation, outside the version of the API"}]}
 
 
@@ -49,18 +45,6 @@ FORMATS = (
     Format("rss.xml", "application/rss+xml; charset=utf-8", publishing.rss),
     Format("in-force.geojson", "application/geo+json; charset=utf-8", publishing.geojson),
 )
-
-
-@dataclass(frozen=True)
-class Body:
-    """What is served."""
-
-    raw: bytes
-
-    @cached_property
-    def etag(self) -> str:
-        """The strong validator of the bytes."""
-        return f'"{hashlib.sha256(self.raw).hexdigest()[:32]}"'
 
 
 class Bodies:
@@ -174,7 +158,7 @@ def _missing(detail: str) -> Problem:
     return Problem(404, detail, headers=FOR_EVERYBODY)
 
 
-# ── once more, only if it changed (RFC 9110, 13) ────────────────────────────────────────────────────
+# ── the answer ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def _answer(
@@ -184,7 +168,7 @@ def _answer(
     second = _settled(changed, now)
     if second is not None:
         headers["Last-Modified"] = format_datetime(second, usegmt=True)
-    if _is_known(request, body.etag, second):
+    if is_known(request, body.etag, second):
         return Response(status_code=304, headers=headers)
     return Response(body.raw, headers=headers, media_type=media_type)
 
@@ -195,22 +179,3 @@ def _settled(changed: datetime | None, now: datetime) -> datetime | None:
         return None
     second = datetime.fromtimestamp(math.ceil(changed.timestamp()), UTC)
     return second if second <= now else None
-
-
-def _is_known(request: Request, etag: str, second: datetime | None) -> bool:
-    """Whether the one who asks has it already. An ETag says more than a date: where there is one, no date is read."""
-    tags = request.headers.getlist("if-none-match")
-    if tags:
-        listed = ",".join(tags)
-        return listed.strip() == "*" or etag.strip('"') in OPAQUE.findall(listed)
-    since = _date(request.headers.get("if-modified-since", ""))
-    return since is not None and second is not None and second <= since
-
-
-def _date(text: str) -> datetime | None:
-    """A date of HTTP; None for what is none, which is as if it had not been said."""
-    try:
-        found = parsedate_to_datetime(text)
-        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        return None

@@ -1,6 +1,7 @@
 """People whom the staff registers or removes because they asked for it. No answer ever tells an address."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -19,23 +20,30 @@ from alerting.api.schemas import (
     AddressIn,
     AreaShare,
     PersonIn,
+    PlaceIn,
+    PlaceOut,
+    PlacesIn,
+    PlacesOut,
+    PointIn,
     RecipientCount,
     RecipientIn,
     RecipientOut,
     RecipientsIn,
     RefusedPerson,
     RegisteredOut,
+    WhereIn,
     shown,
 )
 from alerting.api.security import Doing, authority_for, may, within
 from alerting.composing import Objection, Refused
+from alerting.domain.areas import AreaState
 from alerting.domain.authority import Authority, ChannelAccess
 from alerting.domain.delivery import Channel
-from alerting.domain.recipients import NOWHERE, AddressError, Place, Precision, mask, phone, telegram_chat
+from alerting.domain.recipients import AddressError, Label, Place, Precision, mask, phone, telegram_chat
 from alerting.joining_many import Joining
 from alerting.persistence import tables
 from alerting.subscribing import SecondAddressTaken, Subscriber
-from geo.areas import AreaKind, UnknownArea
+from geo.areas import UnknownArea
 from geo.shapes import Point
 
 router = APIRouter(prefix="/recipients", tags=["recipients"], route_class=Guarded)
@@ -65,7 +73,7 @@ async def register(
                 parts.seal,
                 keyword=REGISTERED,
                 now=now,
-                place=one.place,
+                places=one.places,
                 live=one.live,
                 also=one.also,
             )
@@ -151,10 +159,12 @@ async def count(
         .group_by(tables.Recipient.live, tables.Recipient.located)
     )
     by_area = (
-        select(tables.Membership.area, func.count())
+        select(tables.Area.code, func.count(tables.Membership.recipient_id.distinct()))
+        .join(tables.Membership, tables.Membership.area == tables.Area.id)
         .join(tables.Recipient, tables.Recipient.id == tables.Membership.recipient_id)
-        .where(*people, tables.Recipient.live.is_(True), tables.Membership.area.in_([one.code for one in areas]))
-        .group_by(tables.Membership.area)
+        .where(*people, tables.Recipient.live.is_(True), tables.Area.state == AreaState.SERVING)
+        .where(tables.Area.code.in_([one.code for one in areas]))
+        .group_by(tables.Area.code)
     )
     async with parts.database.read() as session:
         kinds = (await session.execute(total)).all()
@@ -172,18 +182,43 @@ async def count(
     )
 
 
+@router.get("/{recipient}/places", summary="Read a person's places")
+async def read_places(
+    recipient: int, parts: Parts = Depends(parts_of), actor: Actor = Depends(may(Doing.REGISTER))
+) -> PlacesOut:
+    """Where they want to be told about, and the areas that follow from it."""
+    async with parts.database.read() as session:
+        row, authority = await _person(session, recipient, parts, actor)
+        return _places_out(row, await subscribing.places_of(session, row, authority), authority)
+
+
+@router.put("/{recipient}/places", summary="Say where a person is")
+async def write_places(
+    recipient: int, said: PlacesIn, parts: Parts = Depends(parts_of), actor: Actor = Depends(may(Doing.REGISTER))
+) -> PlacesOut:
+    """All their places, instead of what was known before. Without any they are told of everything in the comune."""
+    async with parts.database.write() as session:
+        row, authority = await _person(session, recipient, parts, actor)
+        places = places_in(said.places, authority)
+        await subscribing.settle(session, row, places, authority)
+        await audit.write(
+            session,
+            at=datetime.now(UTC),
+            actor=actor.name,
+            action="place",
+            subject=row.authority,
+            recipient=recipient,
+            places=len(places),
+        )
+        return _places_out(row, places, authority)
+
+
 @router.delete("/{recipient}", status_code=204, summary="Remove a person")
 async def remove(recipient: int, parts: Parts = Depends(parts_of), actor: Actor = Depends(may(Doing.REGISTER))) -> None:
     """At once, in the middle of a broadcast too. Every address is erased; that they asked is kept as proof."""
     now = datetime.now(UTC)
     async with parts.database.write() as session:
-        row = await _subscribed(session, recipient)
-        within(actor, row.authority)
-        if row.is_channel:
-            raise Problem(409, f"recipient {recipient} is a public channel: take it out of {row.authority}'s file")
-        authority = parts.authorities.get(row.authority)
-        if authority is None:
-            raise Problem(409, f"{row.authority} no longer speaks through this system: put its file back, then remove")
+        row, authority = await _person(session, recipient, parts, actor)
         await subscribing.end(session, row, authority, keyword=REMOVED, now=now)
         await audit.write(
             session, at=now, actor=actor.name, action="remove", subject=row.authority, recipient=recipient
@@ -199,11 +234,37 @@ async def _accounts(parts: Parts, authority: Authority) -> Accounts:
     return {(row.channel, row.live): replace(access, name=row.name) for row, access in found if access}
 
 
-async def _subscribed(session: AsyncSession, recipient: int) -> tables.Recipient:
+async def _person(
+    session: AsyncSession, recipient: int, parts: Parts, actor: Actor
+) -> tuple[tables.Recipient, Authority]:
+    """Somebody who is subscribed, and to whom. A public channel is nobody."""
     row = await session.get(tables.Recipient, recipient) if 0 < recipient < 2**63 else None
     if row is None or row.left_at is not None:
         raise Problem(404, f"there is no recipient {recipient}, or they have left")
-    return row
+    within(actor, row.authority)
+    if row.is_channel:
+        raise Problem(409, f"recipient {recipient} is a public channel: take it out of {row.authority}'s file")
+    authority = parts.authorities.get(row.authority)
+    if authority is None:
+        raise Problem(409, f"{row.authority} no longer speaks through this system: put its file back, then ask again")
+    return row, authority
+
+
+def _places_out(row: tables.Recipient, places: Sequence[Place], authority: Authority) -> PlacesOut:
+    return PlacesOut(
+        id=row.id,
+        authority=row.authority,
+        located=row.located,
+        places=[
+            PlaceOut(
+                label=place.label,
+                point=PointIn(lat=place.point.lat, lon=place.point.lon) if place.point else None,
+                area=place.areas[0] if place.areas else None,
+                areas=sorted(subscribing.areas_of(place, authority)),
+            )
+            for place in places
+        ],
+    )
 
 
 # ── one person, checked ─────────────────────────────────────────────────────────────────────────────
@@ -221,7 +282,7 @@ def _joining(said: PersonIn, authority: Authority, accounts: Accounts) -> Joinin
         _reached_at(further, said.exercise, authority, accounts, f"also/{number}/")
         for number, further in enumerate(said.also)
     ]
-    return Joining(who, _place(said, authority), not said.exercise, tuple(also))
+    return Joining(who, _places(said, authority), not said.exercise, tuple(also))
 
 
 def _reached_at(
@@ -256,26 +317,43 @@ def _address(channel: Channel, written: str) -> str:
             return telegram_chat(written)
 
 
-def _place(said: PersonIn, authority: Authority) -> Place:
+def _places(said: PersonIn, authority: Authority) -> tuple[Place, ...]:
+    if said.point is None and said.area is None:
+        return places_in(said.places, authority)
+    if said.places:
+        raise Refused(Objection("places", "is given beside a point or an area: give all of them as places"))
+    return (_place(said, authority, Label.CASA),)
+
+
+def places_in(said: Sequence[PlaceIn], authority: Authority) -> tuple[Place, ...]:
+    """Somebody's places, checked. Raises Refused."""
+    for number, one in enumerate(said):
+        if any(other.label is one.label for other in said[:number]):
+            raise Refused(Objection(f"places/{number}/label", f"{one.label} is given twice: a person has one of each"))
+        if one.point is None and one.area is None:
+            raise Refused(Objection(f"places/{number}", "says nowhere: give a point or an area"))
+    return tuple(_place(one, authority, one.label, f"places/{number}/") for number, one in enumerate(said))
+
+
+def _place(said: WhereIn, authority: Authority, label: Label, where: str = "") -> Place:
     if said.point is not None and said.area is not None:
-        raise Refused(Objection("area", "is given beside a point: give one of the two"))
+        raise Refused(Objection(f"{where}area", "is given beside a point: give one of the two"))
     if said.point is not None:
-        return _at_point(Point(said.point.lat, said.point.lon), authority)
-    if said.area is None:
-        return NOWHERE
+        return _at_point(Point(said.point.lat, said.point.lon), authority, label, where)
     try:
-        area = authority.territory.gazetteer.by_code(resolved(said.area, authority))
+        area = authority.territory.gazetteer.by_code(resolved(said.area or "", authority))
     except UnknownArea as unknown:
-        raise Refused(Objection("area", str(unknown))) from None
-    precision = Precision.COMUNE if area.kind is AreaKind.COMUNE else Precision.FRAZIONE
-    return Place(precision, areas=(area.code,))
+        raise Refused(Objection(f"{where}area", str(unknown))) from None
+    precision = Precision.COMUNE if area == authority.territory.comune else Precision.FRAZIONE
+    return Place(precision, (area.code,), label=label)
 
 
-def _at_point(point: Point, authority: Authority) -> Place:
+def _at_point(point: Point, authority: Authority, label: Label, where: str) -> Place:
     """Somebody at a point outside would be told of nothing: nearly always a slip."""
     gazetteer = authority.territory.gazetteer
     if gazetteer.of(point):
-        return Place(Precision.ADDRESS, point=point)
+        return Place(Precision.ADDRESS, point=point, label=label)
     if abs(point.lon) <= 90 and gazetteer.of(Point(point.lon, point.lat)):
-        raise Refused(Objection("point", "latitude and longitude are exchanged: lat is the one near 43"))
-    raise Refused(Objection("point", f"lies outside the territory of {authority.name}: correct it, or leave it out"))
+        raise Refused(Objection(f"{where}point", "latitude and longitude are exchanged: lat is the one near 43"))
+    sentence = f"lies outside the territory of {authority.name}: correct it, or leave it out"
+    raise Refused(Objection(f"{where}point", sentence))

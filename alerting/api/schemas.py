@@ -2,7 +2,7 @@
 
 import re
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 
@@ -15,6 +15,7 @@ from alerting.domain.intake import CameBy, IntakeState
 from alerting.domain.kinds import Colour, Kind, Risk
 from alerting.domain.lanes import Lane
 from alerting.domain.lifecycle import State
+from alerting.domain.recipients import Label
 from alerting.domain.rendering import Form
 from alerting.domain.sources import Kind as SourceKind
 
@@ -50,6 +51,8 @@ def _web_address(value: str) -> str:
     return value
 
 
+Count = int | Literal["<10"]
+"""People; for a role that may see none of them in tens, and below ten only that."""
 Time = Annotated[AwareDatetime, BeforeValidator(_written_as_rfc_3339), AfterValidator(_of_our_days)]
 Words = Annotated[str, Field(max_length=LONGEST_TEXT), AfterValidator(_readable)]
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_readable)]
@@ -98,6 +101,13 @@ class TranslationIn(Input):
     instruction: Words = Field("", description="What to do, as the Italian text says it.")
 
 
+class LeftOutIn(Input):
+    """Whom an alert is not for: whoever stands on the edge of it is told all the same."""
+
+    areas: list[Name] = Field(default_factory=list, max_length=200)
+    geofence: dict[str, Any] | None = Field(None, description="GeoJSON, as that of the alert.")
+
+
 class DraftIn(Input):
     """What an operator fills in; everything else follows from the kind and the authority."""
 
@@ -117,6 +127,11 @@ class DraftIn(Input):
         None, description="GeoJSON, longitude first; a circle is a Feature of a Point with the property radius_km."
     )
     geofence_name: Words = Field("", description="What citizens call the place that was drawn.")
+    cut_at_border: StrictBool = Field(
+        False,
+        description="Of a geofence that reaches over the border, what lies within is meant; else it is refused.",
+    )
+    left_out: LeftOutIn | None = Field(None, description="Whom it is not for, though they are in the place.")
     web: Web = Field("", description="An https:// address with more.")
     exercise: StrictBool = Field(False, description="An exercise never reaches a live recipient.")
     translations: Annotated[list[TranslationIn], Field(max_length=10), AfterValidator(_each_once)] = Field(
@@ -249,7 +264,7 @@ class AreaShare(Output):
 
     code: str
     name: str
-    recipients: int | None
+    recipients: Count
 
 
 class AccountShareOut(Output):
@@ -257,9 +272,10 @@ class AccountShareOut(Output):
 
     account: str
     channel: Channel
-    recipients: int | None
+    recipients: Count
     waiting_before: int = Field(description="Texts that go first: those queued in this lane and above.")
     minutes: float
+    euro: float | None = Field(description="By the price in the comune's file; null where it gives none.")
 
 
 class TextLength(Output):
@@ -289,16 +305,17 @@ class PreviewOut(Output):
     authority: str
     lane: Lane
     exercise: bool
-    recipients: int | None
-    place_unknown: int | None = Field(description="Of these, told because nobody knows where they live.")
+    recipients: Count
+    place_unknown: Count = Field(description="Of these, told because nobody knows where they live.")
     by_area: list[AreaShare]
     by_account: list[AccountShareOut]
     minutes: float = Field(description="Until the last hand-over, all accounts working side by side.")
+    euro: float | None = Field(description="All accounts together; null where one of them has no price.")
     text: str
     characters: list[TextLength]
     texts: list[TextOut] = Field(description="One for each form a text can take, whether or not a channel uses it yet.")
     findings: list[FindingOut]
-    rounded: bool = Field(description="Counts are rounded down to tens, and null below ten: your role sees no person.")
+    rounded: bool = Field(description='Counts are rounded down to tens, "<10" below ten: your role sees no person.')
 
 
 # ── areas ───────────────────────────────────────────────────────────────────────────────────────────
@@ -311,14 +328,28 @@ class AreaOut(Output):
     name: str
     kind: str
     parent: str | None
-    authority: str
+    authority: str | None = Field(description="Whose territory it is a part of; null where nobody here speaks of it.")
+    version: int
+    valid_from: datetime
+    source: str
+    licence: str
     demonstration: bool
 
 
 class AreaList(Output):
-    """All areas, or those of one authority."""
+    """The areas that serve: all, or those of one authority or kind."""
 
     items: list[AreaOut]
+
+
+class MapOut(Output):
+    """What a map of an authority's territory needs. Without tiles it is drawn from the outlines alone."""
+
+    authority: str
+    bbox: list[float] = Field(description="West, south, east, north, in degrees (RFC 7946, 5).")
+    tiles: str | None = Field(description="As in https://tiles.example/{z}/{x}/{y}.png; null for none.")
+    attribution: str = Field(description="To be shown beside the tiles.")
+    sources: list[str] = Field(description="Whose the outlines are: to be shown beside the map.")
 
 
 # ── recipients ──────────────────────────────────────────────────────────────────────────────────────
@@ -340,16 +371,52 @@ class AddressIn(Input):
     )
 
 
-class PersonIn(AddressIn):
-    """Somebody who is to be told, and where they are if that is known: a point or an area, not both."""
+class WhereIn(Input):
+    """Where somebody is: a point or an area, not both; nothing where it is not known."""
+
+    point: PointIn | None = None
+    area: Name | None = None
+
+
+class PlaceIn(WhereIn):
+    """One of somebody's places."""
+
+    label: Label = Field(Label.CASA, description="casa, lavoro, genitori, scuola, altro: one of each.")
+
+
+class PlaceOut(Output):
+    """One of somebody's places; `areas` are those it lies in."""
+
+    label: Label
+    point: PointIn | None
+    area: str | None
+    areas: list[str]
+
+
+class PlacesIn(Input):
+    """All of somebody's places, instead of what was known; none for told of everything."""
+
+    places: list[PlaceIn] = Field(max_length=len(Label))
+
+
+class PlacesOut(Output):
+    """Where somebody wants to be told about. `located`: they are not told of everything in the comune."""
+
+    id: int
+    authority: str
+    located: bool
+    places: list[PlaceOut]
+
+
+class PersonIn(AddressIn, WhereIn):
+    """Somebody who is to be told, and where they are if that is known: one place, or several as `places`."""
 
     also: list[AddressIn] = Field(
         default_factory=list,
         max_length=len(Channel),
         description="Where else, on other channels: tried in this order while the account of the first is halted.",
     )
-    point: PointIn | None = None
-    area: Name | None = None
+    places: list[PlaceIn] = Field(default_factory=list, max_length=len(Label))
     exercise: StrictBool = Field(False, description="Only ever reached by exercises.")
 
 
@@ -395,9 +462,9 @@ class RecipientCount(Output):
     """How many people of an authority are told, by area; `place_unknown` are told of everything."""
 
     authority: str
-    recipients: int | None
-    place_unknown: int | None
-    exercise: int | None = Field(description="Besides these, reached by exercises only.")
+    recipients: Count
+    place_unknown: Count
+    exercise: Count = Field(description="Besides these, reached by exercises only.")
     by_area: list[AreaShare]
     rounded: bool
 
@@ -639,11 +706,20 @@ class Ignored(Output):
 SEES_NO_PERSON = frozenset({Role.VIEWER})
 
 
-def shown(count: int, role: Role) -> int | None:
-    """A count as a role may see it: exact, or in tens and null below ten.
+FEW_PEOPLE = 10
 
-    Zero is null too: with a fence around one house it would tell whether somebody there subscribed.
+
+def shown(count: int, role: Role) -> Count:
+    """A count as a role may see it: exact, or in tens and "<10" below ten.
+
+    Zero is "<10" too: with a fence around one house it would tell whether somebody there subscribed.
     """
     if role not in SEES_NO_PERSON:
         return count
-    return count // 10 * 10 if count >= 10 else None
+    return count // FEW_PEOPLE * FEW_PEOPLE if count >= FEW_PEOPLE else "<10"
+
+
+def shown_at_most(count: int, role: Role) -> int:
+    """What may follow from a count, as minutes and euro do, without telling it: no more than `shown` tells."""
+    seen = shown(count, role)
+    return seen if isinstance(seen, int) else FEW_PEOPLE

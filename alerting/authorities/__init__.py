@@ -53,6 +53,9 @@ SECRET = re.compile(r"token|secret|password|credential|api_?key", re.IGNORECASE)
 FASTEST = 1000
 """Texts a second: the most that WhatsApp and Telegram grant to any account."""
 
+DEAREST = 1.0
+"""Euro for one text: no provider takes as much, so that more is a slip."""
+
 MUST_SAY = {
     "welcome": ("policy", "leave"),
     "already_subscribed": ("leave",),
@@ -190,8 +193,11 @@ def _channel(table: Table, code: str) -> ChannelAccess:
     if identity and written in known:
         _check_identity(table, channel, identity)
     portfolio, people_per_day = _portfolio(table)
+    price = table.number("euro_per_text") if table.has("euro_per_text") else None
+    if price is not None and not 0 <= price <= DEAREST:
+        table.note(f"{table.key('euro_per_text')} is not between 0 and {DEAREST}; write the price of one text in euro")
     table.nothing_else()
-    return ChannelAccess(name, channel, per_second, identity, settings, exercise, portfolio, people_per_day)
+    return ChannelAccess(name, channel, per_second, identity, settings, exercise, portfolio, people_per_day, price)
 
 
 def _portfolio(table: Table) -> tuple[str, int]:

@@ -1,5 +1,6 @@
 """Who speaks: a comune, its territory, its ways to reach people and its own words for each occasion."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
@@ -17,8 +18,10 @@ from alerting.domain.keywords import (
     fold,
 )
 from alerting.domain.policies import FeedPolicy
-from geo.areas import Area, Gazetteer
-from geo.shapes import Geofence
+from alerting.domain.recipients import Place
+from geo.areas import Area, Gazetteer, overlap
+from geo.matching import inside
+from geo.shapes import FenceIndex, Floats, Geofence, Mask
 
 LONGEST_TEXT = 1000
 """Characters. WhatsApp takes 4096 and Telegram as many; nobody reads an answer that long."""
@@ -70,6 +73,8 @@ class ChannelAccess:
     exercise: bool = False
     portfolio: str = ""
     people_per_day: int = 0
+    euro_per_text: float | None = None
+    """What the provider takes for one text; None where the file does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,15 +116,24 @@ class Texts:
 
 @dataclass(frozen=True)
 class Territory:
-    """Where the authority may speak. The frazioni lie inside the comune and do not overlap."""
+    """Where the authority may speak, and the places in it that can be named: those that serve now.
+
+    `edition` is that of the atlas they were read from, 0 for the authority's own file. `versions` are all whose
+    people are written down, by number: those that serve, and those that are being prepared or have just ended.
+    """
 
     comune: Area
     frazioni: tuple[Area, ...] = ()
+    """Where people live: they lie inside the comune and do not overlap."""
+    own: tuple[Area, ...] = ()
+    """What the comune drew for itself, across its frazioni: a school district, a river bank."""
+    edition: int = 0
+    versions: Mapping[int, Area] = field(default_factory=dict)
 
     @property
     def areas(self) -> tuple[Area, ...]:
-        """The comune first, then its frazioni."""
-        return (self.comune, *self.frazioni)
+        """The comune first, then its frazioni, then its own."""
+        return (self.comune, *self.frazioni, *self.own)
 
     @property
     def fence(self) -> Geofence:
@@ -128,8 +142,70 @@ class Territory:
 
     @cached_property
     def gazetteer(self) -> Gazetteer:
-        """Whom a citizen means by a name, slips forgiven: `gazetteer.named("fornacete")`."""
+        """The areas that serve, by place, by code and by name."""
         return Gazetteer(self.areas)
+
+    def locates(self, place: Place) -> bool:
+        """Whether a place says where in the comune somebody is.
+
+        Who named no more than the comune is told of everything in it, like who named nothing; and so is who stands in
+        no area that serves, or names one that is no more, or nothing would ever reach them.
+        """
+        if place.point is not None:
+            return bool(self.gazetteer.of(place.point))
+        return any(area.code in place.areas for area in self.areas if area is not self.comune)
+
+    def around(self, place: Place) -> frozenset[int]:
+        """The numbers of the versions somebody with this place belongs to.
+
+        A point belongs to the areas that hold it; a name to the area and to all that overlap it, as nobody knows where
+        in it they are. Both to whatever these are parts of: two outlines of one border never agree to the metre.
+        """
+        if place.point is not None:
+            found = {self._numbers[at] for at in self._index.holding(place.point)}
+        else:
+            found = set().union(*(self._overlapping(code) for code in place.areas))
+        return frozenset(found | self._wholes(found))
+
+    def around_many(self, lats: Floats, lons: Floats) -> dict[int, Mask]:
+        """What `around` says of many points: for each version the mask of those that belong to it."""
+        masks = {number: inside(area.fence, lats, lons) for number, area in self.versions.items()}
+        held = dict(masks)
+        for number in masks:
+            for whole in self._wholes([number]):
+                masks[whole] = masks[whole] | held[number]
+        return masks
+
+    @cached_property
+    def _numbers(self) -> tuple[int, ...]:
+        return tuple(self.versions)
+
+    @cached_property
+    def _index(self) -> FenceIndex:
+        return FenceIndex([area.fence for area in self.versions.values()])
+
+    @cached_property
+    def _of_name(self) -> dict[str, frozenset[int]]:
+        return {}
+
+    def _overlapping(self, code: str) -> frozenset[int]:
+        """Whoever said no more than the comune has not said where in it they are: that overlaps nothing."""
+        if code not in self._of_name:
+            named = [number for number, area in self.versions.items() if area.code == code]
+            parts = [area for area in self.areas if area.code == code and area is not self.comune]
+            beside = [n for n, other in self.versions.items() if any(overlap(part, other) for part in parts)]
+            self._of_name[code] = frozenset((*named, *beside))
+        return self._of_name[code]
+
+    def _wholes(self, numbers: Iterable[int]) -> set[int]:
+        """All versions of whatever these are parts of, and of what that is a part of."""
+        wholes = set[int]()
+        above = {self.versions[number].parent for number in numbers}
+        while above - {None}:
+            found = {number for number, area in self.versions.items() if area.code in above} - wholes
+            wholes |= found
+            above = {self.versions[number].parent for number in found}
+        return wholes
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import asyncio
 from datetime import UTC, datetime
 
-from alerting import authorities, metrics, paging, signatures, sources
+from alerting import atlas, authorities, metrics, paging, signatures, sources
 from alerting.domain.intake import CameBy
 from alerting.domain.sources import Source
 from alerting.ending import Ending, let_go
@@ -31,6 +31,7 @@ async def ask_sources(settings: Settings) -> None:
 
     tasks = [
         asyncio.create_task(Poller(database, heard.values(), take, alarm).run(), name="polling"),
+        asyncio.create_task(atlas.follow(database, known), name="following the atlas"),
         asyncio.create_task(signs.give(), name="signs of life"),
     ]
     asked = asyncio.create_task(ending.asked.wait())

@@ -29,6 +29,7 @@ from alerting.intake.places import LONGEST_NAME
 from alerting.intake.relaying import of_infos, use_of
 from alerting.persistence import tables
 from geo.areas import plain
+from geo.drawing import IMPORTED
 from geo.geojson import parse_geojson
 from geo.shapes import Geofence, km2_outside
 
@@ -413,7 +414,7 @@ def _composed(case: Case, said: Report, now: datetime, updates: cap.Alert | None
 
 
 def _drawn(row: tables.Alert) -> Geofence | None:
-    return parse_geojson(row.geofence["drawn"]) if row.geofence["drawn"] else None
+    return parse_geojson(row.geofence["drawn"], IMPORTED).flattened() if row.geofence["drawn"] else None
 
 
 def _drawn_name(row: tables.Alert) -> str:

@@ -1,5 +1,9 @@
 """Pieces of SQL that both databases understand: lists and pairs of numbers as one parameter each."""
 
+from typing import Any
+
+from sqlalchemy import Insert
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 
@@ -21,6 +25,13 @@ def pairs(session: AsyncSession, name: str, first: str, second: str) -> str:
         f"SELECT json_extract(value, '$[0]') AS {first}, json_extract(value, '$[1]') AS {second}"
         f" FROM json_each(:{name})"
     )
+
+
+def insert_new(session: AsyncSession, table: Any) -> Insert:
+    """Rows into a table; those that are there already stay as they are."""
+    if is_postgresql(session):
+        return postgresql.insert(table).on_conflict_do_nothing()
+    return sqlite.insert(table).on_conflict_do_nothing()
 
 
 def is_postgresql(session: AsyncSession) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    CheckConstraint,
     DateTime,
     Dialect,
     Float,
@@ -27,12 +28,14 @@ from sqlalchemy import (
 from sqlalchemy import Enum as EnumColumn
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from alerting.domain.areas import AreaState
 from alerting.domain.cap import MsgType, Status
 from alerting.domain.delivery import Channel
 from alerting.domain.intake import CameBy, IntakeState
 from alerting.domain.kinds import Colour, Kind, Risk
 from alerting.domain.lanes import Lane
 from alerting.domain.lifecycle import State
+from geo.areas import AreaKind
 
 BigId = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only in INTEGER keys
 Blob = LargeBinary
@@ -87,21 +90,46 @@ class Authority(Table):
 
 
 class Area(Table):
-    """A named place in one of its versions. The boundary is GeoJSON; areas are never edited, only followed."""
+    """One version of a named place. The boundary is GeoJSON and is never edited: another version follows it.
+
+    `state` says whether it is the one that serves. Who is inside has been worked out up to the recipient
+    `derived_to`; `valid_from` is when it serves at the earliest, and then since when. `authority` is whose territory
+    it is a part of, null for a place of which nobody here speaks. `hash` is the SHA-256 of what was imported: the same
+    again is no new version.
+    """
 
     __tablename__ = "areas"
 
-    code: Mapped[str] = mapped_column(String(100), primary_key=True)
-    version: Mapped[int] = mapped_column(Integer, primary_key=True)
-    kind: Mapped[str] = mapped_column(String(20))
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    code: Mapped[str] = mapped_column(String(100))
+    version: Mapped[int] = mapped_column(Integer)
+    state: Mapped[AreaState] = mapped_column(words(AreaState))
+    kind: Mapped[AreaKind] = mapped_column(words(AreaKind))
     name: Mapped[str] = mapped_column(String(200))
     parent: Mapped[str | None] = mapped_column(String(100))
     authority: Mapped[str | None] = mapped_column(ForeignKey("authorities.code"))
     boundary: Mapped[dict[str, Any]] = mapped_column(JSON)
     source: Mapped[str] = mapped_column(String(300), default="")
+    licence: Mapped[str] = mapped_column(String(100), default="")
     demonstration: Mapped[bool] = mapped_column(default=False)
+    hash: Mapped[str] = mapped_column(String(64))
+    derived_to: Mapped[int] = mapped_column(BigInteger, default=0)
     valid_from: Mapped[datetime] = mapped_column(Moment)
     valid_to: Mapped[datetime | None] = mapped_column(Moment)
+
+    __table_args__ = (
+        UniqueConstraint("code", "version", name="one_row_per_version"),
+        Index("areas_by_state", "state", "authority"),
+    )
+
+
+class Atlas(Table):
+    """The one row that counts how often the areas have changed: whoever remembers them looks here first."""
+
+    __tablename__ = "atlas"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    edition: Mapped[int] = mapped_column(Integer)
 
 
 class Actor(Table):
@@ -255,19 +283,28 @@ class Place(Table):
     area: Mapped[str | None] = mapped_column(String(100))
 
     __table_args__ = (
-        Index("places_by_cell", "cell"),
+        # NaN is in no shape, and whoever stood there would never be told; PostgreSQL puts it above every number.
+        CheckConstraint(
+            "(lat IS NULL AND lon IS NULL AND cell IS NULL AND area IS NOT NULL)"
+            " OR (lat BETWEEN -90 AND 90 AND lon BETWEEN -180 AND 180 AND cell IS NOT NULL)",
+            name="place_is_somewhere",
+        ),
+        # All that matching reads, so that it never goes to the table.
+        Index("places_by_cell", "cell", postgresql_include=["recipient_id", "lat", "lon"]).ddl_if(dialect="postgresql"),
+        Index("places_by_cell", "cell", "recipient_id", "lat", "lon").ddl_if(dialect="sqlite"),
         Index("places_by_area", "area", postgresql_where=text("lat IS NULL"), sqlite_where=text("lat IS NULL")),
         Index("places_of_recipient", "recipient_id"),
     )
 
 
 class Membership(Table):
-    """A recipient has a place in this area: derived whenever a place or an area is written."""
+    """A place of a recipient lies in this version of an area: derived whenever a place or an area is written."""
 
     __tablename__ = "memberships"
 
-    area: Mapped[str] = mapped_column(String(100), primary_key=True)
+    area: Mapped[int] = mapped_column(ForeignKey("areas.id"), primary_key=True)
     recipient_id: Mapped[int] = mapped_column(ForeignKey("recipients.id"), primary_key=True)
+    place_id: Mapped[int] = mapped_column(ForeignKey("places.id"), primary_key=True)
 
     __table_args__ = (Index("memberships_of_recipient", "recipient_id"),)
 

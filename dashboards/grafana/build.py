@@ -144,15 +144,22 @@ ISSUED_TO_DELIVERED = (
         "Calcolo dei destinatari",
         "Secondi da quando un'allerta emessa è presa in mano all'ultimo lotto di destinatari.",
         "s",
-        6,
+        4,
         quantiles("alerting_fanout_seconds", "{{lane}}", 'lane=~"$lane"', "lane"),
     ),
     Panel(
         "Destinatari trovati",
         "Quante persone al secondo vengono trovate dentro le aree delle allerte.",
         "cps",
-        6,
+        4,
         (Query(rate("alerting_fanout_recipients_total", "lane", 'lane=~"$lane"'), "{{lane}}"),),
+    ),
+    Panel(
+        "Persone ricollocate",
+        "Quante persone al secondo vengono riguardate perché un'area ha un contorno nuovo. Intanto serve il vecchio.",
+        "cps",
+        4,
+        (Query("sum(rate(alerting_resettled_total[$__rate_interval]))", "persone"),),
     ),
 )
 

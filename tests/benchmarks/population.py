@@ -43,8 +43,11 @@ def settle(connection: psycopg.Connection, seal: Seal, people: range, point: Poi
         )
         for area in sorted(_areas(point)):
             cursor.execute(
-                """INSERT INTO memberships (area, recipient_id)
-                   SELECT %(area)s, n FROM generate_series(%(from)s::bigint, %(to)s) n""",
+                """INSERT INTO memberships (area, recipient_id, place_id)
+                   SELECT a.id, p.recipient_id, p.id
+                     FROM areas a, places p
+                    WHERE a.code = %(area)s AND a.state = 'serving'
+                      AND p.recipient_id BETWEEN %(from)s::bigint AND %(to)s""",
                 rows | {"area": area},
             )
         columns = "recipient_id, account, fingerprint, sealed, rank, not_before"

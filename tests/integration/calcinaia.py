@@ -74,5 +74,11 @@ def citizen(number: int, comune: str = "calcinaia") -> Subscriber:
     return Subscriber(authority, access, f"+39333{number:07d}")
 
 
+async def codes_of(session: AsyncSession, recipient: int) -> set[str]:
+    """The codes of the areas somebody belongs to."""
+    query = select(tables.Area.code).join(tables.Membership, tables.Membership.area == tables.Area.id)
+    return set(await session.scalars(query.where(tables.Membership.recipient_id == recipient)))
+
+
 async def count(session: AsyncSession, table: type[tables.Table]) -> int:
     return await session.scalar(select(func.count()).select_from(table)) or 0

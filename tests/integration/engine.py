@@ -86,7 +86,7 @@ class Town:
         access = account or self.whatsapp
         numbers = [f"+39347{next(self.numbers):07d}" for _ in range(people)]
         place = Place(Precision.COMUNE if area == COMUNE else Precision.FRAZIONE, (area,))
-        joining = [Joining(Subscriber(self.authority, access, number), place, live=True) for number in numbers]
+        joining = [Joining(Subscriber(self.authority, access, number), (place,), live=True) for number in numbers]
         async with self.database.write() as session:
             await join_many(session, joining, self.seal, keyword="ISCRIVIMI", now=datetime.now(UTC))
         return numbers

@@ -14,6 +14,7 @@ from alerting.api.security import NameTaken, NoSuchAuthority, create_actor
 from alerting.domain.delivery import Channel
 from alerting.persistence import tables
 from tests.integration.api_client import NOWHERE_TO_PUBLISH, Town, evacuate, serving
+from tests.integration.calcinaia import codes_of
 
 MARIA = {"channel": "whatsapp", "address": "333 123 45 67", "area": "fornacette"}
 
@@ -34,8 +35,7 @@ async def test_a_person_is_registered_once_and_their_number_is_not_told(town: To
     assert (again.status, again.body["created"], again.body["id"]) == (200, False, first.body["id"])
     (proof,) = await town.rows(tables.Consent)
     assert (proof.what, proof.keyword) == ("join", "registered by staff")
-    memberships = await town.rows(tables.Membership)
-    assert {row.area for row in memberships} == {"calcinaia", "calcinaia.fornacette"}
+    assert await _areas(town, first.body["id"]) == ["calcinaia", "calcinaia.fornacette"]
 
 
 async def test_a_removed_person_leaves_no_address_behind(town: Town) -> None:
@@ -102,7 +102,7 @@ async def test_viewers_count_in_tens(town: Town) -> None:
     exact = (await town.ask("GET", "/v1/recipients/count")).body
     assert (exact["recipients"], exact["place_unknown"], exact["rounded"]) == (23, 0, False)
     rounded = (await town.ask("GET", "/v1/recipients/count?area=fornacette", "carla")).body
-    assert (rounded["recipients"], rounded["place_unknown"], rounded["rounded"]) == (20, None, True)
+    assert (rounded["recipients"], rounded["place_unknown"], rounded["rounded"]) == (20, "<10", True)
     assert [share["recipients"] for share in rounded["by_area"]] == [20]
     assert (await town.ask("GET", "/v1/recipients/count?area=pisa")).pointers == ["/area"]
 
@@ -261,9 +261,13 @@ async def test_areas_are_listed_and_drawn(town: Town) -> None:
         "kind": "frazione",
         "parent": "calcinaia",
         "authority": "calcinaia",
+        "version": 1,
+        "licence": "EUPL-1.2",
         "demonstration": True,
     }
-    assert fornacette in items and len(items) == 3
+    (found,) = [item for item in items if item["code"] == "calcinaia.fornacette"]
+    assert found.items() > fornacette.items() and "Typed by hand" in found["source"]
+    assert [item["code"] for item in items] == ["calcinaia", "calcinaia.capoluogo", "calcinaia.fornacette"]
     assert len({item["authority"] for item in (await town.ask("GET", "/v1/areas")).body["items"]}) == 5
     feature = await town.ask("GET", "/v1/areas/calcinaia.fornacette")
     assert feature.headers["Content-Type"] == "application/geo+json"
@@ -347,7 +351,7 @@ async def _written(town: Town) -> list[tuple[Any, ...]]:
     """Everything that was written about each person, but ids, addresses and times."""
     recipients = [row for row in await town.rows(tables.Recipient) if not row.is_channel]
     addresses, places = await town.rows(tables.Address), await town.rows(tables.Place)
-    memberships, consents = await town.rows(tables.Membership), await town.rows(tables.Consent)
+    consents = await town.rows(tables.Consent)
     told = []
     for person in sorted(recipients, key=lambda row: row.id):
         theirs = sorted((row for row in addresses if row.recipient_id == person.id), key=lambda row: row.rank)
@@ -357,11 +361,16 @@ async def _written(town: Town) -> list[tuple[Any, ...]]:
                 (person.authority, person.live, person.language, person.located, person.left_at),
                 [(row.account, row.rank, row.refused_at, town.seal.open(row.sealed)[:-2]) for row in theirs],
                 [(row.label, row.lat, row.lon, row.cell, row.area) for row in places if row.recipient_id == person.id],
-                sorted(row.area for row in memberships if row.recipient_id == person.id),
+                await _areas(town, person.id),
                 [(row.authority, row.channel, row.what, row.keyword, row.policy_version) for row in proofs],
             )
         )
     return told
+
+
+async def _areas(town: Town, recipient: int) -> list[str]:
+    async with town.database.read() as session:
+        return sorted(await codes_of(session, recipient))
 
 
 def _nodes(tree: Any) -> list[dict[str, Any]]:

@@ -818,7 +818,7 @@ async def joined(office: Office, number: int, comune: str = "calcinaia") -> int:
             keyword="ISCRIVIMI",
             now=office.now,
             live=True,
-            place=Place(Precision.COMUNE, (comune,)),
+            places=[Place(Precision.COMUNE, (comune,))],
         )
         return recipient
 

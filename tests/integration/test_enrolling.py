@@ -87,15 +87,15 @@ async def test_a_rate_a_provider_lowered_stays_lowered_until_the_limit_itself_ch
 
 
 async def test_a_new_outline_follows_the_old_one_which_stays_to_be_read(database_url: str) -> None:
-    areas = tuple(replace(area, version=2) for area in CALCINAIA.territory.areas)
+    areas = tuple(replace(area, version=2, source="Rilievo") for area in CALCINAIA.territory.areas)
     redrawn = replace(CALCINAIA, territory=replace(CALCINAIA.territory, comune=areas[0], frazioni=areas[1:]))
     async with five_comuni(database_url) as database:
         async with database.write() as session:
             await enrol(session, [redrawn], SEAL, share_of_limit=1.0, now=LATER)
         async with database.read() as session:
-            old = await session.get_one(tables.Area, ("calcinaia.fornacette", 1))
-            new = await session.get_one(tables.Area, ("calcinaia.fornacette", 2))
-            elsewhere = await session.get_one(tables.Area, ("cascina.navacchio", 1))
+            rows = {(row.code, row.version): row for row in await session.scalars(select(tables.Area))}
+    old, new = (rows["calcinaia.fornacette", version] for version in (1, 2))
+    elsewhere = rows["cascina.navacchio", 1]
     assert (old.valid_from, old.valid_to) == (NOW, LATER)
     assert (new.valid_from, new.valid_to) == (LATER, None)
     assert elsewhere.valid_to is None

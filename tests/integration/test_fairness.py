@@ -58,7 +58,7 @@ async def says(town: Town, who: str, people: int, *, urgent: bool = False) -> in
     authority = town.authorities[who]
     numbers = [f"+39348{next(town.numbers):07d}" for _ in range(people)]
     place = Place(Precision.COMUNE, (who,))
-    joining = [Joining(Subscriber(authority, access_of(authority), one), place, live=True) for one in numbers]
+    joining = [Joining(Subscriber(authority, access_of(authority), one), (place,), live=True) for one in numbers]
     async with town.database.write() as session:
         await join_many(session, joining, town.seal, keyword="ISCRIVIMI", now=datetime.now(UTC))
     return await says_again(town, who, urgent=urgent)

@@ -26,6 +26,7 @@ from tests.integration.calcinaia import (
     NOW,
     SEAL,
     citizen,
+    codes_of,
     count,
     five_comuni,
     one_database,
@@ -125,8 +126,7 @@ class Desk:
     async def areas_of(self, recipient: tables.Recipient | None) -> set[str]:
         assert recipient is not None
         async with self.database.read() as session:
-            query = select(tables.Membership.area).where(tables.Membership.recipient_id == recipient.id)
-            return set(await session.scalars(query))
+            return await codes_of(session, recipient.id)
 
 
 @pytest.fixture
@@ -451,6 +451,6 @@ async def test_a_failure_leaves_the_text_in_the_inbox_and_the_message_unanswered
 async def test_who_was_imported_with_a_place_keeps_it_when_they_write_the_keyword(desk: Desk) -> None:
     place = Place(Precision.FRAZIONE, ("calcinaia.fornacette",))
     async with desk.database.write() as session:
-        await join(session, citizen(1234567), SEAL, keyword="(sportello)", now=NOW, place=place)
+        await join(session, citizen(1234567), SEAL, keyword="(sportello)", now=NOW, places=[place])
     assert await desk.receives("Attiva") == texts("calcinaia").already_subscribed
     assert await desk.areas_of(await desk.knows()) == {"calcinaia", "calcinaia.fornacette"}

@@ -60,7 +60,7 @@ async def room(database_url: str) -> AsyncIterator[Newsroom]:
 
 async def subscribe(room: Newsroom, people: int, area: str, comune: str = "calcinaia") -> None:
     place = Place(Precision.FRAZIONE, (area,))
-    joining = [Joining(citizen(10 * number, comune), place, live=True) for number in range(1, people + 1)]
+    joining = [Joining(citizen(10 * number, comune), (place,), live=True) for number in range(1, people + 1)]
     async with room.database.write() as session:
         await join_many(session, joining, SEAL, keyword="ISCRIVIMI", now=NOW)
 

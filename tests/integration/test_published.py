@@ -12,7 +12,8 @@ import pytest
 from lxml import etree
 
 from alerting import cap_json
-from alerting.api.published import FORMATS, MOST_BODIES, Bodies, Body
+from alerting.api.published import FORMATS, MOST_BODIES, Bodies
+from alerting.api.unchanged import Body
 from alerting.cap_xml.reading import read
 from alerting.domain.cap import Status
 from alerting.domain.lifecycle import State

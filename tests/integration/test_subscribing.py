@@ -12,7 +12,7 @@ from alerting.persistence import Database, tables
 from alerting.subscribing import SecondAddressTaken, Subscriber, areas_of, find, join, leave, settle
 from geo.cells import cell_of
 from geo.shapes import Point
-from tests.integration.calcinaia import CALCINAIA, NOW, SEAL, citizen, count, five_comuni, one_database
+from tests.integration.calcinaia import CALCINAIA, NOW, SEAL, citizen, codes_of, count, five_comuni, one_database
 
 IN_FORNACETTE = Point(43.6720, 10.5900)
 IN_NO_FRAZIONE = Point(43.6850, 10.6400)
@@ -34,8 +34,7 @@ def telegram_of(who: Subscriber) -> Subscriber:
 
 async def memberships(database: Database, recipient: int) -> set[str]:
     async with database.read() as session:
-        query = select(tables.Membership.area).where(tables.Membership.recipient_id == recipient)
-        return set(await session.scalars(query))
+        return await codes_of(session, recipient)
 
 
 async def test_joining_keeps_a_proof_and_seals_the_address(town: Database) -> None:
@@ -77,7 +76,7 @@ async def test_one_telephone_may_join_two_comuni_and_leave_one(town: Database) -
 
 async def test_leaving_erases_the_address_and_the_place_and_keeps_the_proof(town: Database) -> None:
     async with town.write() as session:
-        recipient, _ = await join(session, citizen(1), SEAL, keyword="Attiva", now=NOW, place=FORNACETTE)
+        recipient, _ = await join(session, citizen(1), SEAL, keyword="Attiva", now=NOW, places=[FORNACETTE])
     later = NOW + timedelta(days=3)
     async with town.write() as session:
         assert await leave(session, citizen(1), SEAL, keyword="Disattiva", now=later)
@@ -98,7 +97,7 @@ async def test_who_leaves_by_one_address_leaves_by_all_of_them(town: Database) -
     for gone in (citizen(1), on_telegram):
         async with town.write() as session:
             recipient, _ = await join(
-                session, citizen(1), SEAL, keyword="Attiva", now=NOW, place=FORNACETTE, also=[on_telegram]
+                session, citizen(1), SEAL, keyword="Attiva", now=NOW, places=[FORNACETTE], also=[on_telegram]
             )
         async with town.write() as session:
             assert await leave(session, gone, SEAL, keyword="Disattiva", now=NOW)
@@ -139,7 +138,7 @@ async def test_who_comes_back_is_new_and_those_who_left_do_not_stand_in_each_oth
 async def test_no_table_holds_a_telephone_number_in_the_clear(town: Database) -> None:
     who = citizen(1234567)
     async with town.write() as session:
-        await join(session, who, SEAL, keyword="Attiva", now=NOW, place=FORNACETTE)
+        await join(session, who, SEAL, keyword="Attiva", now=NOW, places=[FORNACETTE])
         await leave(session, who, SEAL, keyword="Disattiva", now=NOW)
         await join(session, who, SEAL, keyword="Attiva", now=NOW)
     async with town.read() as session:
@@ -167,7 +166,7 @@ async def test_a_place_lies_in_its_areas_and_in_those_around_them(
     town: Database, place: Place, areas: set[str], located: bool
 ) -> None:
     async with town.write() as session:
-        recipient, _ = await join(session, citizen(1), SEAL, keyword="Attiva", now=NOW, place=place)
+        recipient, _ = await join(session, citizen(1), SEAL, keyword="Attiva", now=NOW, places=[place])
         assert areas_of(place, CALCINAIA) == areas
     async with town.read() as session:
         row = await session.get_one(tables.Recipient, recipient)
@@ -183,11 +182,11 @@ async def test_a_place_lies_in_its_areas_and_in_those_around_them(
 @one_database
 async def test_a_new_place_takes_the_place_of_the_old_one(town: Database) -> None:
     async with town.write() as session:
-        recipient, _ = await join(session, citizen(1), SEAL, keyword="Attiva", now=NOW, place=FORNACETTE)
+        recipient, _ = await join(session, citizen(1), SEAL, keyword="Attiva", now=NOW, places=[FORNACETTE])
     capoluogo = Place(Precision.FRAZIONE, ("calcinaia.capoluogo",))
     for place, areas in ((capoluogo, {"calcinaia", "calcinaia.capoluogo"}), (NOWHERE, set())):
         async with town.write() as session:
-            await settle(session, await session.get_one(tables.Recipient, recipient), place, CALCINAIA)
+            await settle(session, await session.get_one(tables.Recipient, recipient), [place], CALCINAIA)
         assert await memberships(town, recipient) == areas
     async with town.read() as session:
         assert await count(session, tables.Place) == 0

@@ -93,7 +93,7 @@ async def town(database_url: str) -> AsyncIterator[tuple[Database, list[Person]]
         async with database.write() as session:
             for number, place in enumerate(places()):
                 who = citizen(number)
-                recipient, _ = await join(session, who, SEAL, keyword="Attiva", now=NOW, place=place)
+                recipient, _ = await join(session, who, SEAL, keyword="Attiva", now=NOW, places=[place])
                 if has_left := number % 9 == 8:
                     await leave(session, who, SEAL, keyword="Disattiva", now=NOW)
                 people.append(Person(recipient, place, has_left))
@@ -182,7 +182,7 @@ async def test_a_preview_counts_by_account_and_area_and_says_how_long_it_takes(d
         async with database.write() as session:
             for number in range(160):
                 place = Place(Precision.FRAZIONE, (FORNACETTE,)) if number < 100 else NOWHERE
-                await join(session, citizen(number), SEAL, keyword="Attiva", now=NOW, place=place)
+                await join(session, citizen(number), SEAL, keyword="Attiva", now=NOW, places=[place])
             before = tables.Dispatch(
                 authority="calcinaia", lane=Lane.ROUTINE, issued_at=NOW, not_after=NOW + timedelta(days=1)
             )
@@ -211,7 +211,7 @@ async def test_a_preview_counts_by_account_and_area_and_says_how_long_it_takes(d
     assert (emergency.recipients, emergency.place_unknown) == (161, 61)
     assert emergency.by_area == {"calcinaia": 100, FORNACETTE: 100}
     # 80 a second: 160 people after the 800 more urgent ones; what is less urgent holds nobody up.
-    assert (whatsapp.recipients, whatsapp.waiting_before, whatsapp.minutes) == (160, 800, 0.2)
+    assert (whatsapp.recipients, whatsapp.waiting_before, whatsapp.minutes()) == (160, 800, 0.2)
     assert emergency.minutes == 0.2
     assert routine.minutes == round((160 + 800 + 4640) / 80 / 60, 2)
 
@@ -222,7 +222,7 @@ async def test_somebody_just_over_the_border_is_told_what_the_comune_is_told(dat
     async with five_comuni(database_url, "calcinaia", "cascina") as database:
         async with database.write() as session:
             place = Place(Precision.ADDRESS, point=beyond)
-            neighbour, _ = await join(session, citizen(1), SEAL, keyword="Attiva", now=NOW, place=place)
+            neighbour, _ = await join(session, citizen(1), SEAL, keyword="Attiva", now=NOW, places=[place])
         for areas in ((COMUNE,), (FORNACETTE,)):
             assert await found_by_sql(database, Target("calcinaia", True, areas, None)) == [neighbour]
 
