@@ -12,6 +12,9 @@ from typing import NoReturn
 from geo.shapes import Bounds, Circle, Flaw, Geofence, Point, Polygon, Shape, ShapeError
 
 LARGEST_RADIUS_KM = 500.0
+LONGEST_NUMBER = 40
+SOUTH_OR_WEST = ("S", "W", "O")
+"""O is ovest."""
 ITALY = Bounds(35.4, 6.6, 47.1, 18.6)
 """Used only to notice exchanged coordinates: its latitudes and longitudes have no number in common."""
 
@@ -67,19 +70,46 @@ def _degrees(what: str, value: object, most: int) -> float:
 
 
 def read_number(what: str, value: object) -> int | float:
-    """From JSON or from text; `what` names it in the ShapeError that NaN, infinity and words raise."""
+    """From JSON or from text; `what` names it in the ShapeError that NaN, infinity, words and minutes raise."""
     # An int stays one until its size is known: JSON may hold one no float can.
     if isinstance(value, int | float) and not isinstance(value, bool):
         if isinstance(value, int) or math.isfinite(value):
             return value
     elif isinstance(value, str) and _NUMBER.fullmatch(value):
         return read_number(what, float(value))
+    decimal = _from_minutes(value) if isinstance(value, str) else None
     raise ShapeError(
-        Flaw.NOT_A_NUMBER, f"{what} {quoted(value)} is not a number; write it in digits, with a decimal point"
+        Flaw.NOT_A_NUMBER,
+        f"{what} {quoted(value)} is not a number; write it in digits, with a decimal point"
+        if decimal is None
+        else f"{what} {quoted(value)} is in degrees and minutes; write one decimal number: {written(decimal)}",
     )
 
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+
+def _from_minutes(text: str) -> float | None:
+    """What `43°40'12"N`, `43°40.2'` or `43 40 12` means, to six decimals; None for what is written otherwise.
+
+    Said to whoever wrote it, never used: they may have meant something else.
+    """
+    if len(text) > LONGEST_NUMBER or not (found := _MINUTES.fullmatch(text)):
+        return None
+    before, sign, numbers, after = found.groups()
+    degrees, *smaller = (part.replace(",", ".") for part in _PART.findall(numbers))
+    marked = before or after or _MARK.search(numbers) or len(smaller) == 2
+    whole = all(part.isdecimal() for part in (degrees, *smaller)[:-1])
+    fits = float(degrees) <= 180 and len(smaller) <= 2 and all(float(part) < 60 for part in smaller)
+    if not (marked and whole and fits):
+        return None
+    decimal = float(degrees) + sum(float(part) / of for part, of in zip(smaller, (60, 3600), strict=False))
+    return round(-decimal if sign == "-" or (before + after).upper() in SOUTH_OR_WEST else decimal, 6)
+
+
+_MINUTES = re.compile(r"\s*([NSEWO]?)\s*([+-]?)(\d[\d\s.,:°º'′’\"″”]*?)\s*([NSEWO]?)\s*", re.ASCII | re.IGNORECASE)
+_PART = re.compile(r"\d+(?:[.,]\d+)?", re.ASCII)
+_MARK = re.compile(r"[:°º'′’\"″”]")
 
 
 def quoted(value: object) -> str:
@@ -128,6 +158,13 @@ def checked_polygon(rings: Sequence[tuple[Point, ...]], notation: Notation) -> P
 
 def checked_circle(center: Point, radius: int | float, notation: Notation) -> Circle:
     """From its centre and its radius in kilometres. Raises ShapeError."""
+    if radius == 0:
+        raise ShapeError(
+            Flaw.RADIUS,
+            f"the circle around {notation.show(center)} has the radius 0 and would reach nobody; "
+            "draw a small one, such as 0.2 km, or name an area",
+            center,
+        )
     if not 0 < radius <= LARGEST_RADIUS_KM:
         raise ShapeError(
             Flaw.RADIUS,

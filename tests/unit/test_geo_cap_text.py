@@ -1,11 +1,14 @@
 """CAP's polygon and circle texts, read and written: no digit is lost, and every flaw is a sentence."""
 
+import json
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from geo.cap_text import parse_cap, parse_cap_circle, parse_cap_polygon, to_cap
-from geo.drawing import IMPORTED
+from geo.drawing import IMPORTED, Notation
 from geo.matching import inside
 from geo.shapes import Circle, Flaw, Geofence, Point, Polygon, ShapeError
 from tests.unit.geo_drawings import FORNACETTE, circles, compounds, fences, polygons, rectangle, scattered
@@ -137,6 +140,90 @@ def test_exchanged_coordinates_are_shown_both_ways() -> None:
         "write latitude first"
     )
     assert refusal.at == Point(10.58, 43.66)
+
+
+@pytest.mark.parametrize(
+    ("typed", "decimal"),
+    [
+        ("43°40'12\"N", "43.67"),
+        ("43°40'12″", "43.67"),
+        ("43º40’12”N", "43.67"),
+        ("N43°40.2'", "43.67"),
+        ("43°40'N", "43.666667"),
+        ("43:40:12", "43.67"),
+        ("43.67°", "43.67"),
+        ("43.67N", "43.67"),
+        ("n 43° 40' 12\"", "43.67"),
+        ("43 40 12", "43.67"),
+        ("43 40 12.5 N", "43.670139"),
+        ("43°40,2'", "43.67"),
+        ("-43°40'12\"", "-43.67"),
+        ("43°40'12\"S", "-43.67"),
+    ],
+)
+def test_degrees_and_minutes_are_answered_with_the_decimal_number(typed: str, decimal: str) -> None:
+    with pytest.raises(ShapeError) as refusal:
+        Notation.CAP.point(typed, "10.58")
+    assert str(refusal.value) == (
+        f"latitude {json.dumps(typed, ensure_ascii=False)} is in degrees and minutes; "
+        f"write one decimal number: {decimal}"
+    )
+    assert refusal.value.flaw is Flaw.NOT_A_NUMBER
+
+
+def test_west_is_west_in_italian_too_and_a_cap_text_is_answered_as_well() -> None:
+    for west in ("10°35'6\"W", "10°35'6\"O"):
+        with pytest.raises(ShapeError, match=r"longitude .* write one decimal number: -10\.585$"):
+            parse_cap_circle(f"43.67,{west} 2")
+    refusal = refusal_of("43°40'N,10°35'E 43.67,10.60 43.65,10.61 43°40'N,10°35'E")
+    assert str(refusal) == ('latitude "43°40\'N" is in degrees and minutes; write one decimal number: 43.666667')
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "43,67",
+        "43 40",
+        "43.5 40 12",
+        "43°61'",
+        "181°",
+        "43°40'" + " " * 40 + "x",
+        "43°40'12\"5",
+        "43 40 12 7",
+        "N",
+        "°",
+        "O",
+        "12'é",
+    ],
+)
+def test_what_may_be_anything_is_no_number(typed: str) -> None:
+    with pytest.raises(ShapeError, match="is not a number; write it in digits, with a decimal point"):
+        Notation.CAP.point(typed, "10.58")
+
+
+def test_a_circle_without_a_radius_says_what_to_do() -> None:
+    with pytest.raises(ShapeError) as refusal:
+        parse_cap_circle("43.66,10.58 0")
+    assert str(refusal.value) == (
+        "the circle around 43.66,10.58 has the radius 0 and would reach nobody; "
+        "draw a small one, such as 0.2 km, or name an area"
+    )
+    assert refusal.value.flaw is Flaw.RADIUS
+
+
+def test_half_the_world_is_refused() -> None:
+    assert str(refusal_of("-80,-90 80,-90 80,90 -80,90 -80,-90")) == (
+        "the shape reaches from longitude -90.00 to 90.00 and from latitude -80.00 to 80.00; it must span less than "
+        "180° and cross neither a pole nor the 180th meridian: draw it in parts"
+    )
+
+
+def test_a_hundred_thousand_vertices_are_taken_from_a_file_and_not_from_a_hand() -> None:
+    at = np.linspace(0, 2 * np.pi, 100_000)
+    lats, lons = (43.66 + 0.2 * np.sin(at)).tolist(), (10.58 + 0.2 * np.cos(at)).tolist()
+    text = " ".join(f"{lat!r},{lon!r}" for lat, lon in zip([*lats[:-1], lats[0]], [*lons[:-1], lons[0]], strict=True))
+    assert str(refusal_of(text)) == "the geofence has more than 10000 vertices; simplify its outline"
+    assert parse_cap_polygon(text, IMPORTED).vertices == 100_000
 
 
 def test_a_crossing_is_named_by_its_place() -> None:
