@@ -33,6 +33,7 @@ from tests.benchmarks.growth import growth
 from tests.benchmarks.idle import idle
 from tests.benchmarks.intake import intake
 from tests.benchmarks.overtake import overtakes
+from tests.benchmarks.territory import matching
 from tests.benchmarks.whole import whole
 
 BOOK = ROOT / "var" / "bench.json"
@@ -40,6 +41,7 @@ BOOK = ROOT / "var" / "bench.json"
 PARTS: dict[str, Callable[[Services], Runs]] = {
     "idle": idle,
     "cap_check": cap_check,
+    "matching": matching,
     "intake": intake,
     "overtake": overtakes,
     "cap": cap,
@@ -58,6 +60,9 @@ MUST: dict[str, tuple[str, float]] = {
     "idle.sqlite.p50_ms": ("≤", 60),
     "idle.sqlite.p99_ms": ("≤", 250),
     "cap.check_per_s": ("≥", 300),
+    "match.million_ms": ("≤", 120),
+    "place.one_us": ("≤", 200),
+    "circle.error_m": ("≤", 5),
     "intake.first_p99_ms": ("≤", 1000),
     "overtake.p99_ms": ("≤", 250),
     "overtake.behind": ("≤", 16),
