@@ -23,6 +23,7 @@ from rich.table import Table
 
 from consumers.local.services import postgresql, rabbitmq
 from consumers.local.stack import ROOT, NotReady
+from tests.benchmarks.audience import audience
 from tests.benchmarks.bench_town import Runs, Services, libpq
 from tests.benchmarks.beside import peers
 from tests.benchmarks.cap import cap
@@ -42,6 +43,7 @@ PARTS: dict[str, Callable[[Services], Runs]] = {
     "idle": idle,
     "cap_check": cap_check,
     "matching": matching,
+    "audience": audience,
     "intake": intake,
     "overtake": overtakes,
     "cap": cap,
@@ -63,6 +65,9 @@ MUST: dict[str, tuple[str, float]] = {
     "match.million_ms": ("≤", 120),
     "place.one_us": ("≤", 200),
     "circle.error_m": ("≤", 5),
+    "preview.frazione_ms": ("≤", 30),
+    "preview.tuscany_ms": ("≤", 1200),
+    "preview.sqlite_ms": ("≤", 60),
     "intake.first_p99_ms": ("≤", 1000),
     "overtake.p99_ms": ("≤", 250),
     "overtake.behind": ("≤", 16),

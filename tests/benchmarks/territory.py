@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from pyproj import Geod
@@ -50,7 +51,7 @@ def matching(services: Services) -> Runs:
     `place.one_us`: from a point to the comune and the frazione that hold it. `circle.error_m`: how far from the
     geodesic the edge of a circle of 10 km runs, at the worst of 360 bearings, other ones in each run.
     """
-    territory = _real() if REAL.exists() else _made_up()
+    territory = known()
     runs: Runs = {"match.million_ms": [], "place.one_us": [], "circle.error_m": []}
     with bar(services.console, "territory", RUNS) as shown:
         for run in range(RUNS):
@@ -60,6 +61,12 @@ def matching(services: Services) -> Runs:
             runs["circle.error_m"].append(_error_m(CIRCLE, run / RUNS))
             shown(run + 1)
     return runs
+
+
+@cache
+def known() -> Territory:
+    """The real one where its files are here, else one that was made up."""
+    return _real() if REAL.exists() else _made_up()
 
 
 def _million_ms(territory: Territory, random: np.random.Generator) -> float:
