@@ -18,7 +18,8 @@ from alerting.persistence import Database, tables
 from alerting.sealing import Seal
 from alerting.subscribing import Subscriber
 from consumers.deadletters import event_in
-from geo.areas import Area, plain
+from geo.areas import Area
+from geo.names import plain
 from geo.shapes import Point
 
 log = structlog.get_logger()

@@ -1,16 +1,15 @@
 """Places with a name: comuni, frazioni, zones; which of them a point is in, and which one somebody means."""
 
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import Enum
 
+from geo.names import CLEARLY_NEARER, STREETS, Name, Words, pieces, plain, split
 from geo.shapes import FenceIndex, Geofence, Point, km2_outside
 
 STRAY_SHARE = 0.02
 """How much of an area may lie on the wrong side of a border: two surveys never draw one alike."""
-LETTERS_PER_TYPO = 5
 SUGGESTIONS = 3
 
 
@@ -75,6 +74,10 @@ class Gazetteer:
             if (other := self._by_code.setdefault(area.code, area)) is not area:
                 raise ValueError(f"{other.name} and {area.name} both have the code {area.code}; change one")
             self._by_name.setdefault(plain(area.name), []).append(area)
+        self._names = {area.code: Name(area.name) for area in self.areas}
+        wholes = {spelling for name in self._names.values() for spelling in name.wholes}
+        for name in self._names.values():
+            name.parts -= wholes  # "Calcinaia" is the comune, and no short form of Calcinaia capoluogo
         self._index = FenceIndex([area.fence for area in self.areas])
 
     def of(self, point: Point) -> tuple[Area, ...]:
@@ -90,39 +93,47 @@ class Gazetteer:
     def named(self, text: str) -> tuple[Area, ...]:
         """Whom a person may mean, the likeliest first; more than one is for the person to choose from.
 
-        Accents, case, spaces and punctuation do not count. A name written right is meant; otherwise one typo
-        is forgiven for every five letters of the name.
+        Accents, case, spaces and punctuation do not count, and a name written right is meant. Otherwise a part that
+        people know a place by is enough ("Cappiano"), and one typo is forgiven for every five letters: unless
+        another name is nearly as near, for then both are returned. Words that belong to no name make it nobody's.
         """
-        wanted = plain(text)
-        if exact := self._by_name.get(wanted):
+        if exact := self._by_name.get(plain(text)):
             return tuple(exact)
-        near: list[tuple[int, Area]] = []
-        for name, areas in self._by_name.items():
-            allowed = len(name) // LETTERS_PER_TYPO
-            if abs(len(name) - len(wanted)) <= allowed and (wrong := typos(wanted, name)) <= allowed:
-                near.extend((wrong, area) for area in areas)
-        return tuple(area for _, area in sorted(near, key=lambda found: found[0]))
+        return self._meant(split(text)) or self._addressed(text)
+
+    def _meant(self, words: Words) -> tuple[Area, ...]:
+        """The areas these words are near enough to, all of them one name."""
+        if near := self._near(words):
+            return near
+        for comune in self.areas:  # "Fornacette di Calcinaia", "Cascina San Frediano"
+            its = split(comune.name)
+            rest = words[: -len(its)] if words[-len(its) :] == its else words
+            rest = rest[len(its) :] if rest[: len(its)] == its else rest
+            inside = tuple(area for area in self._near(rest) if area.parent == comune.code) if rest != words else ()
+            if inside:
+                return inside
+        return ()
+
+    def _near(self, words: Words) -> tuple[Area, ...]:
+        found = [(*slips, area) for area in self.areas if (slips := self._names[area.code].slips(words))]
+        best = min((wrong for wrong, forgiven, _ in found if forgiven), default=None)
+        if best is None:
+            return ()
+        about_as_near = [(wrong, area) for wrong, _, area in found if wrong < best + CLEARLY_NEARER]
+        return tuple(area for _, area in sorted(about_as_near, key=lambda one: one[0]))
+
+    def _addressed(self, text: str) -> tuple[Area, ...]:
+        """The frazione of an address, "via Roma 3, Fornacette, Calcinaia (PI)": where every piece is understood."""
+        found: dict[str, Area] = {}
+        for piece in pieces(text):
+            meant = self._by_name.get("".join(piece)) or self._meant(piece)
+            if not meant and piece[0] not in STREETS:
+                return ()
+            found |= {area.code: area for area in meant}
+        around = {area.parent for area in found.values()}
+        return tuple(area for area in found.values() if area.code not in around)
 
     def _like(self, code: str) -> tuple[str, ...]:
         known = {plain(area.code): f"{area.name} ({area.code})" for area in self.areas}
         known |= {name: areas[0].name for name, areas in self._by_name.items()}
         return tuple(known[near] for near in get_close_matches(plain(code), known, SUGGESTIONS, cutoff=0.75))
-
-
-def plain(text: str) -> str:
-    """`Sant’Andrea a Gavèna` → `santandreaagavena`: what is left of a name when people type it."""
-    return "".join(letter for letter in unicodedata.normalize("NFKD", text).casefold() if letter.isalnum())
-
-
-def typos(one: str, other: str) -> int:
-    """Letters to insert, leave out, replace, or exchange with their neighbour (optimal string alignment)."""
-    before: list[int] = []
-    row = list(range(len(other) + 1))
-    for i, a in enumerate(one, start=1):
-        before, last, row = row, before, [i]
-        for j, b in enumerate(other, start=1):
-            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (a != b))
-            if i > 1 and j > 1 and a == other[j - 2] and b == one[i - 2]:
-                cost = min(cost, last[j - 2] + 1)
-            row.append(cost)
-    return row[-1]

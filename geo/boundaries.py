@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from geo.areas import STRAY_SHARE, Area, AreaKind, Gazetteer, UnknownArea, plain
+from geo.areas import STRAY_SHARE, Area, AreaKind, Gazetteer, UnknownArea
 from geo.drawing import IMPORTED
 from geo.geojson import parse_geojson
+from geo.names import plain
 from geo.shapes import Circle, Geofence, ShapeError, km2_outside
 
 FINDINGS_TOLD = 10

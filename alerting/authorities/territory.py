@@ -5,8 +5,9 @@ from itertools import combinations
 
 from alerting.authorities.reading import CODE, Table
 from alerting.domain.authority import Territory
-from geo.areas import Area, AreaKind, plain
+from geo.areas import Area, AreaKind
 from geo.drawing import Notation, checked_polygon
+from geo.names import plain
 from geo.shapes import Flaw, Geofence, Point, ShapeError, km2_outside
 
 SLIVER_KM2 = 0.0001

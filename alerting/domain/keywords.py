@@ -10,7 +10,7 @@ from enum import Enum
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
-from geo.areas import typos
+from geo.names import typos
 
 # ── what a text can mean ────────────────────────────────────────────────────────────────────────────
 

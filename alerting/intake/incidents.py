@@ -28,9 +28,9 @@ from alerting.intake.forecasts import outlook_of
 from alerting.intake.places import LONGEST_NAME
 from alerting.intake.relaying import of_infos, use_of
 from alerting.persistence import tables
-from geo.areas import plain
 from geo.drawing import IMPORTED
 from geo.geojson import parse_geojson
+from geo.names import plain
 from geo.shapes import Geofence, km2_outside
 
 QUIET = timedelta(minutes=10)

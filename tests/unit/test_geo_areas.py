@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geo.areas import Area, AreaKind, Gazetteer, UnknownArea, plain, typos
+from geo.areas import Area, AreaKind, Gazetteer, UnknownArea
 from geo.boundaries import Layer, read_boundaries
 from geo.cells import cover
 from geo.geojson import parse_geojson, to_geojson
+from geo.names import plain, typos
 from geo.shapes import Circle, Geofence, Point, Polygon
 from tests.unit.geo_drawings import FORNACETTE, needs, rectangle
 
