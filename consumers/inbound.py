@@ -9,17 +9,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import batching, metrics, subscribing
 from alerting.amqp import Incoming
-from alerting.domain import keywords
-from alerting.domain.authority import Authority
+from alerting.domain import keywords, places
+from alerting.domain.authority import Authority, filled
 from alerting.domain.events import CitizenWrote
 from alerting.domain.lanes import Lane
-from alerting.domain.recipients import Place, Precision
 from alerting.persistence import Database, tables
 from alerting.sealing import Seal
 from alerting.subscribing import Subscriber
 from consumers.deadletters import event_in
-from geo.areas import Area
-from geo.names import plain
 from geo.shapes import Point
 
 log = structlog.get_logger()
@@ -30,8 +27,11 @@ NOT_SAID_TO_US = frozenset({"reaction", "system"})
 ANSWER_WITHIN = timedelta(hours=23)
 """WhatsApp takes free text for 24 hours after the person's own; a later answer would be refused."""
 
-FOR_THE_DESK = frozenset({"notforus", "askjoin", "askleave", "place"})
-"""What a two-way comune's desk reads itself: these words stay, sealed. The others were a command and are done."""
+FOR_THE_DESK = frozenset({"notforus", "askjoin", "askleave", "place", "forgetplace"})
+"""What a two-way comune's desk reads itself: these words stay, sealed. The others were a command and are done.
+
+"Zona industriale allagata" is told from a place by nothing but its name.
+"""
 
 
 class Inbound:
@@ -85,7 +85,7 @@ class Inbound:
             return "blocked", ""
         if said["kind"] == "location" and said.get("point"):
             point = Point(said["point"]["lat"], said["point"]["lon"])
-            return "location", await self._place(session, who, Place(Precision.ADDRESS, point=point))
+            return "location", await self._place(session, who, point)
         words = said["text"] or ""
         if not words.strip():
             return "attachment", texts.attachment
@@ -99,7 +99,9 @@ class Inbound:
         match meaning:
             case keywords.Join(name):
                 # Only the keyword is kept as proof: people attach their names to it. Some name their frazione.
-                frazione = _written_right(who.authority, name)
+                # Exactly by its name: behind the keyword no slip is forgiven, it is mostly a person's name.
+                territory = who.authority.territory
+                frazione = places.written_right(name or "", territory)
                 _, is_new = await subscribing.join(
                     session,
                     who,
@@ -107,20 +109,21 @@ class Inbound:
                     keyword=who.authority.keywords.join,
                     now=now,
                     live=not who.access.exercise,
-                    places=[Place(Precision.FRAZIONE, (frazione.code,))] if frazione else (),
+                    places=[places.at(frazione, territory)] if frazione else (),
                 )
                 if not is_new:
                     return texts.already_subscribed
+                if frazione is None:
+                    return texts.welcome
                 # Said, never silently assumed: Selva and Marciana are surnames too.
-                return f"{texts.welcome}\n{texts.place_kept_as(frazione)}" if frazione else texts.welcome
+                return f"{texts.welcome}\n{filled(texts.place_kept, luoghi=frazione.name)}"
             case keywords.Leave():
                 was_in = await subscribing.leave(
                     session, who, self._seal, keyword=who.authority.keywords.leave, now=now
                 )
                 return texts.goodbye if was_in else texts.not_subscribed
-            case keywords.Place(name):
-                place = _frazione(who.authority, name)
-                return await self._place(session, who, place) if place else texts.place_unknown
+            case keywords.Place() | keywords.ForgetPlace() | keywords.ListPlaces():
+                return await self._place(session, who, meaning)
             case keywords.AskJoin():
                 return texts.ask_join
             case keywords.AskLeave():
@@ -132,36 +135,45 @@ class Inbound:
             case _:
                 assert_never(meaning)
 
-    async def _place(self, session: AsyncSession, who: Subscriber, place: Place) -> str:
+    async def _place(self, session: AsyncSession, who: Subscriber, said: places.Said) -> str:
+        """Keep or forget one of their places, or say why not; and always what is known of them now."""
         texts, territory = who.authority.texts, who.authority.territory
         address = await subscribing.find(session, who, self._seal)
         if address is None:
             return texts.ask_join
-        named = subscribing.areas_of(place, who.authority)
-        if not named:
+        # Locked: two of their texts at once would each forget what the other one keeps.
+        recipient = await session.get_one(tables.Recipient, address.recipient_id, with_for_update=True)
+        known = await subscribing.places_of(session, recipient, who.authority)
+        decision = places.decide(said, known, territory)
+        if isinstance(decision, places.Keep):
+            await subscribing.keep_place(session, recipient, decision.place, who.authority)
+        if isinstance(decision, places.Forget):
+            await subscribing.forget_place(session, recipient, decision.label, who.authority)
+        known = await subscribing.places_of(session, recipient, who.authority)
+        return _in_their_words(decision, places.in_words(known, territory), who.authority)
+
+
+def _in_their_words(decision: places.Decision, known: str, authority: Authority) -> str:
+    texts = authority.texts
+    match decision:
+        case places.Keep(place) if place.point:
+            nearest = places.nearest(place, authority.territory)
+            return filled(texts.place_point_kept, luogo=nearest.name, luoghi=known)
+        case places.Keep():
+            return filled(texts.place_kept, luoghi=known)
+        case places.Forget():
+            return filled(texts.place_forgotten, luoghi=known)
+        case places.Which(areas, label):
+            zona = f"zona {label}" if label else "zona"
+            return filled(texts.place_which, luoghi=places.either(areas), zona=zona)
+        case places.Unknown():
             return texts.place_unknown
-        recipient = await session.get_one(tables.Recipient, address.recipient_id)
-        if named == {territory.comune.code}:
-            place = Place(Precision.COMUNE, (territory.comune.code,), place.point)
-        await subscribing.keep_place(session, recipient, place, who.authority)
-        nearest = [area for area in territory.areas if area.code in named][-1]
-        return texts.place_kept_as(nearest)
-
-
-def _written_right(authority: Authority, name: str | None) -> Area | None:
-    """The frazione of exactly this name. Behind a joining keyword no slip is forgiven: it is mostly a person's name."""
-    named = (area for area in authority.territory.frazioni if plain(area.name) == plain(name or ""))
-    return next(named, None)
-
-
-def _frazione(authority: Authority, name: str) -> Place | None:
-    """The place somebody named, if it is exactly one of the authority's."""
-    areas = authority.territory.gazetteer.named(name)
-    if len(areas) != 1:
-        return None
-    # Who names the comune itself has not said where in it.
-    precision = Precision.COMUNE if areas[0] == authority.territory.comune else Precision.FRAZIONE
-    return Place(precision, (areas[0].code,))
+        case places.Outside():
+            return filled(texts.place_outside, luoghi=known)
+        case places.Tell():
+            return filled(texts.places_known, luoghi=known)
+        case _:
+            assert_never(decision)
 
 
 async def reply(

@@ -12,7 +12,7 @@ from typing import TypeVar
 from alerting.authorities.reading import CODE, Table, read_file
 from alerting.authorities.territory import read_territory
 from alerting.domain.authority import (
-    PLACE,
+    AWAITED,
     Authority,
     ChannelAccess,
     Contact,
@@ -64,8 +64,13 @@ MUST_SAY = {
     "help": ("join", "leave"),
     "ask_join": ("join",),
     "ask_leave": ("leave",),
-    "place_kept": ("luogo",),
+    "place_kept": ("luoghi",),
+    "place_which": ("luoghi", "zona"),
+    "place_point_kept": ("luogo", "luoghi"),
+    "place_outside": ("luoghi",),
     "place_unknown": ("frazioni",),
+    "places_known": ("luoghi",),
+    "place_forgotten": ("luoghi",),
 }
 """What a citizen must find in each answer, by the name of the placeholder that says it."""
 
@@ -269,8 +274,7 @@ def _texts(
         "phone": contact.phone or "",
         "email": contact.email or "",
         "frazioni": places,
-        "luogo": PLACE,
-    }
+    } | {later: f"{{{later}}}" for later in AWAITED}
     filled = {field.name: _filled(table, field.name, facts) for field in fields(Texts)}
     table.nothing_else()
     return Texts(**filled)
@@ -290,8 +294,8 @@ def _filled(table: Table, key: str, facts: dict[str, str]) -> str:
         table.note(f"{name} has {{{unknown}}}, which nothing fills in; use one of {', '.join(sorted(facts))}")
     for empty in sorted(field for field in placeholders & facts.keys() if not facts[field]):
         table.note(f"{name} has {{{empty}}}, which this file does not give; write it, or leave it out here")
-    if "luogo" in placeholders and key != "place_kept":
-        table.note(f"{name} has {{luogo}}, which is known in place_kept only; leave it out")
+    for early in sorted(later for later, keys in AWAITED.items() if later in placeholders and key not in keys):
+        table.note(f"{name} has {{{early}}}, which is known in {' and '.join(AWAITED[early])} only; leave it out")
     if placeholders - facts.keys():
         return ""
     text = template.format_map(facts)

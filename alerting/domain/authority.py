@@ -1,5 +1,6 @@
 """Who speaks: a comune, its territory, its ways to reach people and its own words for each occasion."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,8 +30,15 @@ LONGEST_TEXT = 1000
 MOST_CAPITAL_WORDS = 4
 """In a row: a keyword such as ATTIVA COMUNE AMICO, and not a sentence."""
 
-PLACE = "{luogo}"
-"""Stands for the frazione in `Texts.place_kept`."""
+AWAITED = {
+    "luogo": ("place_point_kept",),
+    "luoghi": ("place_kept", "place_which", "place_point_kept", "place_outside", "places_known", "place_forgotten"),
+    "zona": ("place_which",),
+}
+"""What only the citizen's own text tells, and in which answers it stands."""
+
+ROOM_FOR_PLACES = 300
+"""Characters. Five places with their labels and the longest names of frazioni."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +98,7 @@ class Duty:
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """What the comune answers, in its own words, ready to send; only `place_kept` awaits a name."""
+    """What the comune answers, in its own words, ready to send; those in AWAITED by `filled`."""
 
     welcome: str
     """Joined: the confirmation, with the policy and how to leave."""
@@ -104,14 +112,25 @@ class Texts:
     ask_join: str
     ask_leave: str
     place_kept: str
-    """Their frazione is noted; send `place_kept_as(area)`."""
+    """Their frazione is noted: all that is known now."""
+    place_which: str
+    """The name fits several: which, and how to say it."""
+    place_point_kept: str
+    """Their position is noted: where it lies, and how to have the frazione kept instead."""
+    place_outside: str
+    """Their position is another comune's."""
     place_unknown: str
+    places_known: str
+    """What is known, and how to add, change and forget."""
+    place_forgotten: str
+    """One place less: what is left."""
     attachment: str
     """A voice note, a picture, a sticker."""
 
-    def place_kept_as(self, area: Area) -> str:
-        """The confirmation that this area is noted."""
-        return self.place_kept.replace(PLACE, area.name)
+
+def filled(text: str, **awaited: str) -> str:
+    """One of the answers with what it awaited: `filled(texts.place_kept, luoghi="Fornacette")`."""
+    return re.sub(rf"\{{({'|'.join(AWAITED)})\}}", lambda found: awaited[found[1]], text)
 
 
 @dataclass(frozen=True)
@@ -144,6 +163,14 @@ class Territory:
     def gazetteer(self) -> Gazetteer:
         """The areas that serve, by place, by code and by name."""
         return Gazetteer(self.areas)
+
+    @cached_property
+    def nameable(self) -> Gazetteer:
+        """What a citizen may call theirs, slips forgiven: `nameable.named("fornacete")`.
+
+        The comune and its frazioni, and no other area, whatever others there are.
+        """
+        return Gazetteer((self.comune, *self.frazioni))
 
     def locates(self, place: Place) -> bool:
         """Whether a place says where in the comune somebody is.
@@ -243,8 +270,9 @@ class Authority:
 def flaws_of_text(key: str, text: str, authority: str, must_say: tuple[str, ...]) -> list[str]:
     """What is wrong with one of the answers, as sentences; `authority` is the comune's name."""
     flaws = []
-    if len(text) > LONGEST_TEXT:
-        flaws.append(f"{key} has {len(text)} characters, and at most {LONGEST_TEXT} are read; shorten it")
+    longest = len(text) + ROOM_FOR_PLACES * text.count("{luoghi}")
+    if longest > LONGEST_TEXT:
+        flaws.append(f"{key} has {longest} characters, and at most {LONGEST_TEXT} are read; shorten it")
     if not text.startswith(authority):
         flaws.append(f"{key} does not begin with {authority!r}; say first who is speaking")
     runs = (list(run) for in_capitals, run in groupby(text.split(), str.isupper) if in_capitals)

@@ -1,16 +1,17 @@
-"""What a citizen meant by the few words they wrote: join, leave, help, a place; and on doubt, a question.
+"""What a citizen meant by the few words they wrote: join, leave, help, their places; and on doubt, a question.
 
 Nobody is ever unsubscribed on doubt, and nobody is subscribed by a word they did not clearly say.
 """
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
-from geo.names import typos
+from alerting.domain.recipients import Label
+from geo.names import LINKS, typos
 
 # ── what a text can mean ────────────────────────────────────────────────────────────────────────────
 
@@ -44,9 +45,28 @@ class Help:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """They say where they live ("ZONA Fornacette"), in their spelling."""
+    """They say where they live ("ZONA Fornacette"), or where else something matters to them ("ZONA LAVORO Galleno").
+
+    `name` is in their spelling, and empty where they wrote the label alone: where is it? `whole` is all that follows
+    the word zona: a frazione may be called like a label ("Scuola Vecchia").
+    """
 
     name: str
+    label: Label | None = None
+    whole: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetPlace:
+    """They want one of their places forgotten, by its label, by its name or by both; by neither, the only one."""
+
+    label: Label | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ListPlaces:
+    """They ask what is known of their places, or how to change it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +74,7 @@ class NotForUs:
     """Neither joining nor leaving: a citizen talking to their comune."""
 
 
-Meaning = Join | Leave | AskJoin | AskLeave | Help | Place | NotForUs
+Meaning = Join | Leave | AskJoin | AskLeave | Help | Place | ForgetPlace | ListPlaces | NotForUs
 
 
 # ── what a comune listens for ───────────────────────────────────────────────────────────────────────
@@ -138,7 +158,34 @@ AFTER_JOINING = _set(
 )
 """What people add to a joining keyword, and is no name: "Iscrizione on", "Attiva il servizio"."""
 
-PLACE_WORDS = frozenset({"zona", "frazione", "localita"})
+PLACE_WORDS = frozenset({"zona", "zone", "frazione", "frazioni", "localita"})
+OWN = _set("mia mie mio nostra nostre nostro nostri e dove")
+BEFORE_A_PLACE = OWN | _set("la le")
+"""What may stand before the word zona: "la mia zona", "togli la zona lavoro". Not "in": it reports a hole."""
+LABELS = {
+    **dict.fromkeys(("casa", "abitazione", "residenza", "domicilio"), Label.CASA),
+    **dict.fromkeys(("lavoro", "ufficio", "ditta", "azienda", "fabbrica", "bottega"), Label.LAVORO),
+    **dict.fromkeys(
+        ("genitori", "miei", "mamma", "papa", "babbo", "madre", "padre", "nonna", "nonno", "nonni", "suoceri"),
+        Label.GENITORI,
+    ),
+    **dict.fromkeys(("scuola", "scuole", "asilo", "nido", "elementari", "medie", "liceo"), Label.SCUOLA),
+    **dict.fromkeys(("altro", "altra", "figlio", "figlia", "sorella", "fratello", "zii", "zio", "zia"), Label.ALTRO),
+}
+"""What people call the places they care about. "I miei" are one's parents: "zona dei miei"."""
+PUPILS = _set("bambini bambina bambino bimbi bimba bimbo ragazzi figli figlio figlia nipoti")
+"""Whose school it is says nothing about where."""
+FORGETTING = _set(
+    "togli togliere togliete cancella cancellare cancellate elimina eliminare eliminate rimuovi rimuovere rimuovete "
+    "dimentica dimenticare dimenticate"
+)
+"""Beside the word zona: "togli zona lavoro". Without it, "cancella" is a doubt about leaving."""
+LISTING = _set("quale quali che elenco lista mostra mostrami dimmi sono ho ci")
+"""Around the word zona: "quali sono le mie zone", "che zone ci sono"."""
+LEAVING_OR_FORGETTING = frozenset({("cancellazona",), ("cancellazone",)})
+"""A slip from "cancellazione", or a place to forget and no space: nobody can tell."""
+ADDRESS_MARKS = ",()"
+"""Part the name of a place from what is around it: "via Roma, Fornacette (PI)"."""
 HELP_WORDS = frozenset({"aiuto", "help", "info", "informazioni", "istruzioni", "menu"})
 QUESTION_WORDS = _set("come cosa che chi quando quanto quanti quale dove perche posso potrei")
 NOT_A_NAME = (
@@ -179,7 +226,7 @@ SHORT = 4
 LEAVE_MENTION_WORDS = 12
 """Up to how many words a mention is worth a question: leaving is asked about sooner than joining."""
 NAME_WORDS = 5
-PLACE_NAME_WORDS = 5
+PLACE_NAME_WORDS = 6
 LONGEST_SHOWN = 60
 
 
@@ -204,8 +251,8 @@ def understand(text: str, keywords: Keywords) -> Meaning:
     return (
         _whole(said, keywords)
         or _with_something_after(core, keywords, text, asks=asks)
+        or _of_places(core, text, asks=asks)
         or _mistyped(said, keywords, asks=asks)
-        or _place(core, text)
         or _question(said, asks=asks)
         or _mention(said)
         or NotForUs()
@@ -316,13 +363,62 @@ def _mistyped(said: Words, keywords: Keywords, *, asks: bool) -> Meaning | None:
     return AskJoin() if leaning is Intent.JOIN else AskLeave()
 
 
-def _place(core: "tuple[_Word, ...]", text: str) -> Meaning | None:
-    if core[0].folded not in PLACE_WORDS:
+def _of_places(core: "tuple[_Word, ...]", text: str, *, asks: bool) -> Meaning | None:
+    """The text speaks of a zona: the one to keep, the one to forget, or what is known of them."""
+    said = tuple(word.folded for word in core)
+    if said in LEAVING_OR_FORGETTING:
+        return AskLeave()
+    zona = next((at for at, word in enumerate(said) if word in PLACE_WORDS), None)
+    if zona is None:
         return None
-    rest = core[1:]
-    if not rest:
-        return Help()
-    return Place(_as_written(rest, text)) if len(rest) <= PLACE_NAME_WORDS else None
+    before = said[:zona]
+    while before and before[-1] in BEFORE_A_PLACE:
+        before = before[:-1]
+    if LISTING.issuperset(before) and set(said[zona + 1 :]) <= LISTING | BEFORE_A_PLACE:
+        return ListPlaces()
+    rest, forgets = core[zona + 1 :], bool(before) and before[-1] in FORGETTING
+    if not before and rest[-1].folded in FORGETTING:  # "zona lavoro togli", "zona lavoro da togliere"
+        rest, forgets = rest[: -2 if said[-2] == "da" else -1], True
+    if before and not forgets:
+        return None
+    return _kept_or_forgotten(rest, text, forgets=forgets, clearly=before[:-1] == () and not asks)
+
+
+def _kept_or_forgotten(rest: "tuple[_Word, ...]", text: str, *, forgets: bool, clearly: bool) -> Meaning | None:
+    """What follows the word zona: a label, a name, or both."""
+    if any(_speaks_of_leaving(word.folded) for word in rest):
+        return AskLeave()
+    label, name = _labelled(rest)
+    if forgets and not clearly:
+        return None if name else ListPlaces()  # "vorrei togliere la zona lavoro"; but "potete togliere la zona 30"
+    if len(name) > PLACE_NAME_WORDS or not FORGETTING.isdisjoint(word.folded for word in rest):
+        return None
+    if forgets:
+        return ForgetPlace(label, _as_written(name, text, also=ADDRESS_MARKS))
+    if not name and label is None:
+        return ListPlaces()
+    return Place(_as_written(name, text, also=ADDRESS_MARKS), label, whole=_as_written(rest, text, also=ADDRESS_MARKS))
+
+
+def _speaks_of_leaving(word: str) -> bool:
+    return word not in FORGETTING and (word in ABOUT_LEAVING | STOPPING or _is_near_leaving(word))
+
+
+def _labelled(rest: "tuple[_Word, ...]") -> "tuple[Label | None, tuple[_Word, ...]]":
+    """Which of their places it is, if they say so, and the words that name it: "casa dei nonni: Fornacette"."""
+    label: Label | None = None
+    start = 0
+    for at, word in enumerate(rest):
+        named = LABELS.get(word.folded)
+        if label is Label.SCUOLA and word.folded in PUPILS:
+            start = at + 1
+        elif named and label in (None, Label.CASA, named):
+            label, start = named, at + 1
+        elif word.folded not in LINKS | OWN:
+            break
+    while start < len(rest) and rest[start].folded in OWN:
+        start += 1  # "la mia zona è Fornacette"; an article may belong to the name
+    return label, rest[start:]
 
 
 def _question(said: Words, *, asks: bool) -> Meaning | None:
@@ -429,10 +525,14 @@ def _undressed(words: tuple[_Word, ...]) -> tuple[_Word, ...]:
     return core
 
 
-def _as_written(words: tuple[_Word, ...], text: str) -> str:
+def _as_written(words: tuple[_Word, ...], text: str, also: str = "") -> str:
     """The words in the citizen's own spelling, without what cannot be seen, at most 60 characters."""
+    if not words:
+        return ""
     written = unicodedata.normalize("NFC", text[words[0].start : words[-1].end])
-    seen = "".join(c if c.isalnum() or c in "'’.-" or unicodedata.category(c)[0] == "M" else " " for c in written)
+    seen = "".join(
+        c if c.isalnum() or c in "'’.-" + also or unicodedata.category(c)[0] == "M" else " " for c in written
+    )
     return " ".join(seen.split())[:LONGEST_SHOWN].strip()
 
 

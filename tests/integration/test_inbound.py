@@ -12,7 +12,7 @@ from sqlalchemy import select, text
 
 from alerting import wire
 from alerting.amqp import Incoming
-from alerting.domain.authority import Texts
+from alerting.domain.authority import Texts, filled
 from alerting.domain.delivery import Channel
 from alerting.domain.events import AlertIssued, BatchReady, CitizenWrote
 from alerting.domain.lanes import Lane
@@ -122,6 +122,12 @@ class Desk:
         async with self.database.read() as session:
             address = await find(session, who, SEAL)
             return await session.get(tables.Recipient, address.recipient_id) if address else None
+
+    async def places(self) -> list[tuple[str, str | None, float | None, float | None]]:
+        """All that is known of where anybody is: label, area, latitude, longitude."""
+        async with self.database.read() as session:
+            rows = await session.scalars(select(tables.Place).order_by(tables.Place.label))
+            return [(row.label, row.area, row.lat, row.lon) for row in rows]
 
     async def areas_of(self, recipient: tables.Recipient | None) -> set[str]:
         assert recipient is not None
@@ -330,14 +336,109 @@ async def test_a_shared_position_is_kept_exactly(
     assert await desk.areas_of(recipient) == areas
 
 
-@one_database
-async def test_a_position_in_another_comune_is_not_kept(desk: Desk) -> None:
+FORNACETTE = {"lat": 43.6720, "lon": 10.5900}
+PISA = {"lat": 43.7160, "lon": 10.4019}
+HOME, WORK = ("casa", "calcinaia.fornacette", None, None), ("lavoro", "calcinaia.capoluogo", None, None)
+
+
+async def test_a_position_in_another_comune_is_said_to_be_and_not_kept(desk: Desk) -> None:
     await desk.receives("Attiva")
-    answer = await desk.receives(None, kind="location", point={"lat": 43.7160, "lon": 10.4019})
-    assert answer == texts("calcinaia").place_unknown
+    answer = await desk.receives(None, kind="location", point=PISA)
+    assert answer == filled(texts("calcinaia").place_outside, luoghi="tutto il Comune")
+    assert await desk.places() == []
+    await desk.receives("zona Fornacette")
+    answer = await desk.receives(None, kind="location", point=PISA)
+    assert answer == filled(texts("calcinaia").place_outside, luoghi="Fornacette")
+    assert await desk.places() == [HOME]
+
+
+async def test_a_name_that_fits_two_is_asked_back_and_changes_nothing(desk: Desk) -> None:
+    await desk.receives("ATTIVA COMUNE AMICO", "santa-fiora")
+    await desk.receives("zona Selva", "santa-fiora")
+    before = await desk.places()
+    asked = await desk.receives("zona bagnola", "santa-fiora")
+    assert asked == filled(texts("santa-fiora").place_which, luoghi="Bagnolo o Bagnore", zona="zona")
+    asked = await desk.receives("zona lavoro bagnola", "santa-fiora")
+    assert asked == filled(texts("santa-fiora").place_which, luoghi="Bagnolo o Bagnore", zona="zona lavoro")
+    assert await desk.places() == before
+    await desk.receives("zona lavoro Bagnore", "santa-fiora")
+    assert [place[:2] for place in await desk.places()] == [
+        ("casa", "santa-fiora.selva"),
+        ("lavoro", "santa-fiora.bagnore"),
+    ]
+
+
+async def test_home_and_work_are_both_kept_and_a_new_home_forgets_no_work(desk: Desk) -> None:
+    await desk.receives("Attiva")
+    kept = texts("calcinaia").place_kept
+    assert await desk.receives("zona Fornacette") == filled(kept, luoghi="Fornacette")
+    both = filled(kept, luoghi="casa: Fornacette; lavoro: Calcinaia capoluogo")
+    assert await desk.receives("ZONA LAVORO capoluogo") == both
+    assert await desk.places() == [HOME, WORK]
+    assert await desk.areas_of(await desk.knows()) == {"calcinaia", "calcinaia.fornacette", "calcinaia.capoluogo"}
+    await desk.receives("zona Calcinaia capoluogo")
+    assert await desk.places() == [("casa", "calcinaia.capoluogo", None, None), WORK]
+    assert await desk.areas_of(await desk.knows()) == {"calcinaia", "calcinaia.capoluogo"}
+
+
+async def test_a_place_forgotten_leaves_the_others_and_the_last_one_leaves_everything(desk: Desk) -> None:
+    await desk.receives("Attiva Fornacette")
+    await desk.receives("zona lavoro capoluogo")
+    forgotten = texts("calcinaia").place_forgotten
+    assert await desk.receives("cancella zona lavoro") == filled(forgotten, luoghi="Fornacette")
+    assert await desk.places() == [HOME]
+    assert await desk.receives("zona casa togli") == filled(forgotten, luoghi="tutto il Comune")
     recipient = await desk.knows()
     assert recipient is not None
     assert not recipient.located
+    assert await desk.places() == []
+    assert await desk.areas_of(recipient) == set()
+    nothing = filled(texts("calcinaia").places_known, luoghi="tutto il Comune")
+    assert await desk.receives("togli zona lavoro") == nothing
+
+
+async def test_a_position_is_kept_until_the_name_of_the_frazione_is_preferred(desk: Desk) -> None:
+    await desk.receives("Attiva")
+    await desk.receives("zona lavoro capoluogo")
+    answer = await desk.receives(None, kind="location", point=FORNACETTE)
+    known = "casa: un punto a Fornacette; lavoro: Calcinaia capoluogo"
+    assert answer == filled(texts("calcinaia").place_point_kept, luogo="Fornacette", luoghi=known)
+    assert 'scrivi "zona Fornacette"' in answer
+    assert await desk.places() == [("casa", None, 43.6720, 10.5900), WORK]
+    await desk.receives("zona Fornacette")
+    assert await desk.places() == [HOME, WORK]
+
+
+@one_database
+async def test_who_asks_is_told_what_is_known_and_how_to_change_it(desk: Desk) -> None:
+    assert await desk.receives("zone") == texts("calcinaia").ask_join
+    await desk.receives("Attiva Fornacette")
+    for words in ("ZONA", "le mie zone", "zona lavoro", "togli zona scuola"):
+        assert await desk.receives(words) == filled(texts("calcinaia").places_known, luoghi="Fornacette")
+    assert await desk.places() == [HOME]
+
+
+@one_database
+async def test_a_doubt_between_leaving_and_forgetting_a_place_does_neither(desk: Desk) -> None:
+    await desk.receives("ISCRIZIONE", "fucecchio")
+    await desk.receives("zona Galleno", "fucecchio")
+    before = await desk.places()
+    for words in ("cancellazone", "cancellami zona casa", "cancella zona casa e disiscrivimi"):
+        assert await desk.receives(words, "fucecchio") == texts("fucecchio").ask_leave
+    assert await desk.places() == before
+    assert await desk.knows("fucecchio") is not None
+
+
+async def test_a_place_given_to_us_twice_is_kept_and_answered_once(desk: Desk) -> None:
+    await desk.receives("Attiva Fornacette")
+    inbound = await desk.lies_in_the_inbox("zona lavoro capoluogo")
+    for _ in range(2):
+        given = Given(wire.encode(CitizenWrote(inbound, Channel.WHATSAPP)))
+        await desk.inbound.take(cast(Incoming, given))
+        assert given.fate == ["acknowledged"]
+        assert await desk.places() == [HOME, WORK]
+    async with desk.database.read() as session:
+        assert await count(session, tables.Dispatch) == 2
 
 
 # ── what is no text ─────────────────────────────────────────────────────────────────────────────────
@@ -369,7 +470,10 @@ async def test_a_thumb_on_an_alert_is_not_answered(desk: Desk, kind: str, words:
     [
         ("santa-fiora", "C'è una buca davanti alla scuola di Bagnolo", True),
         ("santa-fiora", "Cancellazione appuntamento di lunedì", True),
+        ("santa-fiora", "zona industriale allagata", True),
+        ("santa-fiora", "togliete zona e paletti", True),
         ("santa-fiora", "ATTIVA COMUNE AMICO", False),
+        ("santa-fiora", "le mie zone", False),
         ("calcinaia", "C'è una buca davanti alla scuola", False),
     ],
 )

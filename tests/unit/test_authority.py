@@ -12,7 +12,7 @@ import shapely
 from shapely.geometry import shape
 
 from alerting.authorities import FOLDER, AuthorityFileError, load
-from alerting.domain.authority import LONGEST_TEXT, Authority
+from alerting.domain.authority import AWAITED, LONGEST_TEXT, Authority, filled
 from alerting.domain.delivery import Channel
 from geo.areas import AreaKind
 from geo.shapes import Point, km2_outside
@@ -68,7 +68,8 @@ def test_every_answer_names_the_comune_first_and_is_short_enough_to_be_read(comu
     for text in asdict(comune.texts).values():
         assert text.startswith(comune.name)
         assert len(text) <= LONGEST_TEXT
-        assert not re.search(r"\{(?!luogo\})", text)
+        assert set(re.findall(r"\{(.*?)\}", text)) <= AWAITED.keys()
+        assert not re.search(r"[{}]", re.sub(r"\{\w+\}", "", text))
 
 
 @each_comune
@@ -85,8 +86,8 @@ def test_no_two_comuni_answer_with_the_same_words() -> None:
 
 def test_the_confirmation_of_a_place_names_it() -> None:
     calcinaia = COMUNI["calcinaia"]
-    (fornacette,) = calcinaia.territory.gazetteer.named("fornacete")
-    assert "Fornacette" in calcinaia.texts.place_kept_as(fornacette)
+    (fornacette,) = calcinaia.territory.nameable.named("fornacete")
+    assert "riguardano Fornacette." in filled(calcinaia.texts.place_kept, luoghi=fornacette.name)
 
 
 # ── territory ───────────────────────────────────────────────────────────────────────────────────────
@@ -104,6 +105,13 @@ def test_frazioni_lie_inside_their_comune_and_share_no_ground(comune: Authority)
     fences = [frazione.fence.planar for frazione in comune.territory.frazioni]
     together = shapely.union_all(fences)
     assert sum(fence.area for fence in fences) == pytest.approx(together.area, rel=1e-6)
+
+
+@each_comune
+def test_a_citizen_may_name_the_comune_and_its_frazioni_and_no_other_area(comune: Authority) -> None:
+    territory = comune.territory
+    assert territory.nameable.areas == (territory.comune, *territory.frazioni)
+    assert {area.kind for area in territory.nameable.areas} == {AreaKind.COMUNE, AreaKind.FRAZIONE}
 
 
 @each_comune
@@ -234,7 +242,14 @@ FORNACETTE = "    [43.676, 10.607], [43.660, 10.603], [43.664, 10.591]"
         (swap("{name}: sei già", "{name}: SEI GIÀ ISCRITTO, NON SERVE ALTRO, GRAZIE. Sei già"), "capitals"),
         (swap("{policy}\n", "{policy\n"), "texts.welcome has braces that cannot be read"),
         (swap("{name}: fatto", "{name}: {0} fatto"), "place_kept has \\{0\\}, which nothing fills in"),
-        (swap("{name}: benvenuto", "{name}: {luogo}, benvenuto"), "which is known in place_kept only"),
+        (swap("{name}: benvenuto", "{name}: {luogo}, benvenuto"), "which is known in place_point_kept only"),
+        (swap("intendi {luoghi}?", "che cosa intendi?"), "texts.place_which does not mention '{luoghi}'"),
+        (swap('Rispondi "{zona}"', 'Rispondi "zona"'), "texts.place_which does not mention '{zona}'"),
+        (
+            swap("per {luoghi}. Per dirci", "per {luoghi} {zona}. Per dirci"),
+            "{zona}, which is known in place_which only",
+        ),
+        (swap("fatto, quel luogo", "fatto, " + "grazie " * 100 + "quel luogo"), "place_forgotten has .* at most 1000"),
         (swap("[43.705, 10.614]", "[10.614, 43.705]"), r"territory.outline: .*(latitude|exchanged|swapped)"),
         (swap("[43.705, 10.614]", "[43.705]"), "territory.outline: point 1 is not"),
         (swap("[43.705, 10.614]", '["nord", 10.614]'), "territory.outline: latitude .* is not a number"),

@@ -10,15 +10,20 @@ from hypothesis import strategies as st
 from alerting.authorities import load
 from alerting.domain.keywords import (
     ABOUT_LEAVING,
+    FORGETTING,
+    LABELS,
+    PLACE_WORDS,
     POLITENESS,
     STOPPING,
     AskJoin,
     AskLeave,
+    ForgetPlace,
     Help,
     Intent,
     Join,
     Keywords,
     Leave,
+    ListPlaces,
     Meaning,
     NotForUs,
     Place,
@@ -27,6 +32,7 @@ from alerting.domain.keywords import (
     fold,
     understand,
 )
+from alerting.domain.recipients import Label
 
 COMUNI = {code: authority.keywords for code, authority in load().items()}
 CALCINAIA, FUCECCHIO, SANTA_FIORA = (COMUNI[code] for code in ("calcinaia", "fucecchio", "santa-fiora"))
@@ -193,7 +199,6 @@ def test_santa_fiora_asks_for_all_three_words(text: str, meaning: Meaning) -> No
         ("ZONA Fornacette", Place("Fornacette")),
         ("frazione: San Frediano a Settimo", Place("San Frediano a Settimo")),
         ("Zona Sant’Andrea\u200b!", Place("Sant’Andrea")),
-        ("zona", Help()),
         ("zona industriale allagata fino al ginocchio da ieri", NotForUs()),
         ("aiuto", Help()),
         ("/help", Help()),
@@ -214,6 +219,125 @@ def test_places_questions_and_everything_else(text: str, meaning: Meaning) -> No
     assert understand(text, CALCINAIA) == meaning
 
 
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("ZONA LAVORO Fornacette", Place("Fornacette", Label.LAVORO)),
+        ("zona ufficio: Fornacette", Place("Fornacette", Label.LAVORO)),
+        ("Zona dove lavoro Fornacette", Place("Fornacette", Label.LAVORO)),
+        ("zona dei miei genitori: Fornacette", Place("Fornacette", Label.GENITORI)),
+        ("zona mamma Fornacette", Place("Fornacette", Label.GENITORI)),
+        ("ZONA MAMMA E PAPÀ FORNACETTE", Place("FORNACETTE", Label.GENITORI)),
+        ("zona casa dei nonni San Lorenzo a Pagnatico", Place("San Lorenzo a Pagnatico", Label.GENITORI)),
+        ("zona dei miei: Fornacette 👵", Place("Fornacette", Label.GENITORI)),
+        ("zona scuola Fornacette", Place("Fornacette", Label.SCUOLA)),
+        ("zona della scuola dei bambini La Gronchia", Place("La Gronchia", Label.SCUOLA)),
+        ("zona scuola di mia figlia Fornacette", Place("Fornacette", Label.SCUOLA)),
+        ("ZONA CASA Fornacette", Place("Fornacette", Label.CASA)),
+        ("zona zia Fornacette", Place("Fornacette", Label.ALTRO)),
+        ("zona Fornacette", Place("Fornacette")),
+        ("zone fornacete", Place("fornacete")),
+        ("La mia zona è Fornacette", Place("Fornacette")),
+        ("buongiorno, zona La Gronchia grazie", Place("La Gronchia")),
+        ("zona frazione di San Lorenzo alle Corti", Place("frazione di San Lorenzo alle Corti")),
+        ("zona via Roma, Fornacette (PI)", Place("via Roma, Fornacette (PI")),
+        ("zona lavoro", Place("", Label.LAVORO)),
+        ("zona scuola?", Place("", Label.SCUOLA)),
+        ("zona lavoro mamma Fornacette", Place("mamma Fornacette", Label.LAVORO)),
+    ],
+)
+def test_ways_people_really_say_which_place_it_is(text: str, meaning: Meaning) -> None:
+    assert understand(text, CALCINAIA) == meaning
+
+
+def test_a_frazione_may_be_called_like_a_label() -> None:
+    meaning = understand("zona Scuola Vecchia", CALCINAIA)
+    assert isinstance(meaning, Place)
+    assert meaning.whole == "Scuola Vecchia"
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("TOGLI ZONA LAVORO", ForgetPlace(Label.LAVORO)),
+        ("ZONA LAVORO TOGLI", ForgetPlace(Label.LAVORO)),
+        ("cancella zona lavoro", ForgetPlace(Label.LAVORO)),
+        ("Cancella la mia zona di lavoro, grazie!", ForgetPlace(Label.LAVORO)),
+        ("elimina zona dei miei genitori", ForgetPlace(Label.GENITORI)),
+        ("rimuovere zona scuola", ForgetPlace(Label.SCUOLA)),
+        ("zona nonna da togliere", ForgetPlace(Label.GENITORI)),
+        ("zona casa cancella", ForgetPlace(Label.CASA)),
+        ("togli zona Fornacette", ForgetPlace(None, "Fornacette")),
+        ("zona Fornacette togli", ForgetPlace(None, "Fornacette")),
+        ("togli zona lavoro Fornacette", ForgetPlace(Label.LAVORO, "Fornacette")),
+        ("togli zona", ForgetPlace()),
+        ("CANCELLA ZONE", ForgetPlace()),
+        ("togli zona lavoro?", ListPlaces()),
+        ("non cancellare la zona lavoro", ListPlaces()),
+        ("vorrei togliere la zona lavoro", ListPlaces()),
+        ("potete togliere la zona 30", NotForUs()),
+    ],
+)
+def test_ways_people_really_have_a_place_forgotten(text: str, meaning: Meaning) -> None:
+    for keywords in COMUNI.values():
+        assert understand(text, keywords) == meaning
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cancellazona",
+        "cancellazone",
+        "cancellami zona lavoro",
+        "toglimi dalla zona",
+        "cancella dalla zona lavoro",
+        "cancella zona lavoro e disiscrivimi",
+        "togli zona lavoro stop",
+        "zona stop",
+        "zona cancellazione",
+        "disattiva zona Fornacette",
+        "cancellazione zona",
+    ],
+)
+def test_between_leaving_and_forgetting_a_place_it_is_asked(text: str) -> None:
+    for keywords in (CALCINAIA, FUCECCHIO, SANTA_FIORA):
+        assert understand(text, keywords) == AskLeave()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ZONA",
+        "zone",
+        "Zona?",
+        "MIE ZONE",
+        "le mie zone",
+        "la mia zona",
+        "frazione",
+        "quali sono le mie zone?",
+        "che zone ho",
+        "elenco zone",
+        "quali zone ci sono",
+        "le mie zone quali sono",
+    ],
+)
+def test_ways_people_really_ask_what_is_known_of_them(text: str) -> None:
+    assert understand(text, CALCINAIA) == ListPlaces()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "C'è una buca in zona Fornacette",
+        "in zona industriale manca la luce",
+        "La zona",
+        "zona rossa: cosa devo fare, dove devo andare?",
+    ],
+)
+def test_a_report_that_names_a_zona_moves_nobody(text: str) -> None:
+    assert not isinstance(understand(text, SANTA_FIORA), Place | ForgetPlace | Leave)
+
+
 def test_a_letter_to_the_comune_is_no_command_even_if_it_names_one() -> None:
     letter = "Disattiva " + "parola " * 30
     assert understand(letter, CALCINAIA) == NotForUs()
@@ -222,6 +346,8 @@ def test_a_letter_to_the_comune_is_no_command_even_if_it_names_one() -> None:
 # ── properties ──────────────────────────────────────────────────────────────────────────────────────
 
 comuni = st.sampled_from(sorted(COMUNI))
+forgetting = st.sampled_from(sorted(FORGETTING))
+zonas = st.sampled_from(sorted(PLACE_WORDS))
 intents = st.sampled_from(Intent)
 NOISE = "?!.,;:-_\"'«»()*~ \t\n\u200b\u200d\u200e\u202e\ufeff👍🏽❤️✅🇮🇹"
 noise = st.text(NOISE, max_size=4)
@@ -296,6 +422,36 @@ def test_a_leaving_word_with_an_unknown_word_beside_it_never_leaves(leaving: str
         apart = any(edits(text.replace(" ", ""), whole, most=2) <= 2 for whole in COMUNI[comune].run_together)
         if word not in known and not apart:
             assert understand(text, COMUNI[comune]) != Leave()
+
+
+@settings(max_examples=400, deadline=None)
+@given(forgetting, zonas, st.lists(st.sampled_from([*LIKELY, *LABELS, "Fornacette"]), max_size=4), comuni, st.data())
+def test_cancella_before_zona_never_leaves(
+    verb: str, zona: str, more: list[str], comune: str, data: st.DataObject
+) -> None:
+    words = data.draw(dressed_up(f"{verb} {zona}"))
+    assert understand(f"{words} {' '.join(more)}", COMUNI[comune]) != Leave()
+    assert understand(words.replace(" ", ""), COMUNI[comune]) != Leave()
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.lists(st.sampled_from([*LIKELY, *FORGETTING, *LABELS]), max_size=6).map(" ".join) | st.text(max_size=60), comuni
+)
+def test_no_place_is_forgotten_without_both_words(text: str, comune: str) -> None:
+    said = set(fold(text))
+    if isinstance(understand(text, COMUNI[comune]), ForgetPlace):
+        assert said & FORGETTING
+        assert said & PLACE_WORDS
+        assert not said & (STOPPING | ABOUT_LEAVING - FORGETTING)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data(), comuni, st.sampled_from(sorted(LABELS)))
+def test_a_label_is_found_under_any_dress(data: st.DataObject, comune: str, label: str) -> None:
+    meaning = understand(data.draw(dressed_up(f"zona {label} fornacette")), COMUNI[comune])
+    assert isinstance(meaning, Place)
+    assert meaning.label is LABELS[label]
 
 
 @settings(max_examples=300, deadline=None)
