@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from geo.layouts import Layer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -23,7 +23,6 @@ from alerting.settings import MissingSetting, Settings
 from alerting.surveying import Change, NoSuchArea, What
 from geo.areas import AreaKind
 from geo.boundaries import BoundariesRefused, Reading, read_boundaries
-from geo.layouts import Layer
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
@@ -52,9 +51,7 @@ def import_file(
     show_all: Annotated[bool, typer.Option("--all", help=f"Show every area; else {SHOWN} at most.")] = False,
 ) -> None:
     """Read a file of boundaries, check and repair it, and keep what is new. May be run again."""
-    said = Layer(
-        kind, name, code, parent, radius_km, buffer_m, source, licence, demonstration, crs, layer, encoding
-    )
+    said = Layer(kind, name, code, parent, radius_km, buffer_m, source, licence, demonstration, crs, layer, encoding)
     begins = valid_from and valid_from.replace(tzinfo=UTC)
 
     async def work(session: AsyncSession) -> None:

@@ -165,7 +165,7 @@ async def _settle(session: AsyncSession, new: Mapping[int, Joining], now: dateti
     kinds: dict[tuple[str, bool, str, bool], list[int]] = defaultdict(list)
     for index, one in new.items():
         authority = one.who.authority
-        located = any(map(territories[authority.code].locates, _said(one)))
+        located = territories[authority.code].knows_home(_said(one))
         kinds[authority.code, one.live, authority.language, located].append(index)
     ids: dict[int, int] = {}
     for (authority_code, live, language, located), members in kinds.items():

@@ -125,13 +125,10 @@ class Resettling:
 
 
 async def relocate(session: AsyncSession, authority: str) -> int:
-    """Mark anew who has said where in the comune they are, after what serves has changed. How many have not any more.
-
-    A point says so where it lies in an area that serves; a name where it is still that of one, and not the comune's.
-    """
+    """Mark anew whose home is known, as `Territory.knows_home` says, after what serves has changed. How many lost it."""
     parameters = {"authority": authority, "true": True, "false": False}
     where = """EXISTS (
-        SELECT 1 FROM places p WHERE p.recipient_id = recipients.id AND (
+        SELECT 1 FROM places p WHERE p.recipient_id = recipients.id AND p.label = 'casa' AND (
             (p.lat IS NOT NULL AND EXISTS (SELECT 1 FROM memberships m JOIN areas a ON a.id = m.area
                 WHERE m.recipient_id = p.recipient_id AND m.place_id = p.id AND a.state = 'serving'))
          OR (p.lat IS NULL AND p.area IN (SELECT a.code FROM areas a

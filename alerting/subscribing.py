@@ -1,7 +1,7 @@
 """Join, leave, say where one lives. The consent is kept as proof, without the address."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -195,7 +195,7 @@ async def settle(
         for row, place in zip(rows, said, strict=True)
         for number in sorted(territory.around(place))
     )
-    recipient.located = any(territory.locates(place) for place in said)
+    recipient.located = territory.knows_home(said)
 
 
 async def _forget_places(session: AsyncSession, recipient: tables.Recipient) -> None:
@@ -214,6 +214,15 @@ def place_values(recipient: int, place: Place) -> dict[str, Any]:
         "cell": cell_of(point.lat, point.lon) if point else None,
         "area": place.areas[0] if place.areas else None,
     }
+
+
+async def hold(session: AsyncSession, recipient: int, authority: Authority) -> tuple[tables.Recipient, Authority]:
+    """Somebody whose places are about to change, locked, and the authority with its territory as it is now.
+
+    Two who change them at once would each forget what the other keeps. The atlas comes first, as for who resettles.
+    """
+    now = replace(authority, territory=await atlas.current(session, authority))
+    return await session.get_one(tables.Recipient, recipient, with_for_update=True, populate_existing=True), now
 
 
 async def keep_place(session: AsyncSession, recipient: tables.Recipient, place: Place, authority: Authority) -> None:
@@ -247,11 +256,11 @@ def _place(row: tables.Place, authority: Authority) -> Place:
 
 
 def areas_of(place: Place, authority: Authority) -> set[str]:
-    """The codes of all areas of the authority a place lies in, and of those around them."""
-    gazetteer = authority.territory.gazetteer
-    found = {area.code for area in gazetteer.of(place.point)} if place.point else set(place.areas)
-    parents = {parent for code in found if (parent := gazetteer.by_code(code).parent)}
-    return found | parents
+    """The codes of all areas of the authority that serve and a place lies in, and of those around them."""
+    serving = {area.code: area for area in authority.territory.areas}
+    found = authority.territory.gazetteer.of(place.point) if place.point else map(serving.get, place.areas)
+    areas = [area for area in found if area]
+    return {area.code for area in areas} | {area.parent for area in areas if area.parent in serving}
 
 
 def _keep_proof(

@@ -40,8 +40,9 @@ class Inbound:
     def __init__(self, database: Database, authorities: dict[str, Authority], seal: Seal) -> None:
         self._database = database
         self._seal = seal
+        self._authorities = authorities  # their territories change while we work
         self._accounts = {
-            access.name: (authority, access) for authority in authorities.values() for access in authority.channels
+            access.name: (authority.code, access) for authority in authorities.values() for access in authority.channels
         }
 
     async def take(self, message: Incoming) -> None:
@@ -64,7 +65,7 @@ class Inbound:
             row.sealed = None
             log.warning("a text for an account no authority has", account=row.account)
             return
-        authority, access = known
+        authority, access = self._authorities[known[0]], known[1]
         who = Subscriber(authority, access, said["sender"])
         understood, answer = await self._act(session, who, said, now)
         if not (authority.two_way and understood in FOR_THE_DESK):
@@ -137,20 +138,20 @@ class Inbound:
 
     async def _place(self, session: AsyncSession, who: Subscriber, said: places.Said) -> str:
         """Keep or forget one of their places, or say why not; and always what is known of them now."""
-        texts, territory = who.authority.texts, who.authority.territory
         address = await subscribing.find(session, who, self._seal)
         if address is None:
-            return texts.ask_join
-        # Locked: two of their texts at once would each forget what the other one keeps.
-        recipient = await session.get_one(tables.Recipient, address.recipient_id, with_for_update=True)
-        known = await subscribing.places_of(session, recipient, who.authority)
-        decision = places.decide(said, known, territory)
+            return who.authority.texts.ask_join
+        recipient, authority = await subscribing.hold(session, address.recipient_id, who.authority)
+        if recipient.left_at is not None:  # they wrote two texts at once
+            return authority.texts.ask_join
+        known = await subscribing.places_of(session, recipient, authority)
+        decision = places.decide(said, known, authority.territory)
         if isinstance(decision, places.Keep):
-            await subscribing.keep_place(session, recipient, decision.place, who.authority)
+            await subscribing.keep_place(session, recipient, decision.place, authority)
         if isinstance(decision, places.Forget):
-            await subscribing.forget_place(session, recipient, decision.label, who.authority)
-        known = await subscribing.places_of(session, recipient, who.authority)
-        return _in_their_words(decision, places.in_words(known, territory), who.authority)
+            await subscribing.forget_place(session, recipient, decision.label, authority)
+        known = await subscribing.places_of(session, recipient, authority)
+        return _in_their_words(decision, places.in_words(known, authority.territory), authority)
 
 
 def _in_their_words(decision: places.Decision, known: str, authority: Authority) -> str:

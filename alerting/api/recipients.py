@@ -199,6 +199,9 @@ async def write_places(
     """All their places, instead of what was known before. Without any they are told of everything in the comune."""
     async with parts.database.write() as session:
         row, authority = await _person(session, recipient, parts, actor)
+        row, authority = await subscribing.hold(session, row.id, authority)
+        if row.left_at is not None:
+            raise Problem(404, f"recipient {recipient} has left meanwhile")
         places = places_in(said.places, authority)
         await subscribing.settle(session, row, places, authority)
         await audit.write(

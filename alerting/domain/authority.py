@@ -19,7 +19,7 @@ from alerting.domain.keywords import (
     fold,
 )
 from alerting.domain.policies import FeedPolicy
-from alerting.domain.recipients import Place
+from alerting.domain.recipients import Label, Place
 from geo.areas import Area, Gazetteer, overlap
 from geo.matching import inside
 from geo.shapes import FenceIndex, Floats, Geofence, Mask
@@ -172,12 +172,15 @@ class Territory:
         """
         return Gazetteer((self.comune, *self.frazioni))
 
-    def locates(self, place: Place) -> bool:
-        """Whether a place says where in the comune somebody is.
+    def knows_home(self, places: Iterable[Place]) -> bool:
+        """Whether the home among somebody's places says where in the comune they live.
 
-        Who named no more than the comune is told of everything in it, like who named nothing; and so is who stands in
-        no area that serves, or names one that is no more, or nothing would ever reach them.
+        Who named no home, or no more than the comune, is told of everything in it; and so is who stands in no area
+        that serves, or names one that is no more, or nothing would ever reach them.
         """
+        return any(self._locates(place) for place in places if place.label is Label.CASA)
+
+    def _locates(self, place: Place) -> bool:
         if place.point is not None:
             return bool(self.gazetteer.of(place.point))
         return any(area.code in place.areas for area in self.areas if area is not self.comune)

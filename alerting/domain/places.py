@@ -111,8 +111,8 @@ def at(area: Area, territory: Territory, label: Label = Label.CASA) -> Place:
 
 def nearest(place: Place, territory: Territory) -> Area:
     """The area a place was named by, or the smallest a citizen could name it by; the comune where there is none."""
-    if place.point is None:
-        return territory.gazetteer.by_code(place.areas[0])
+    if place.point is None:  # an area that is no more stands for the comune: they are told of all of it
+        return next((area for area in territory.areas if area.code in place.areas), territory.comune)
     return next(reversed(territory.nameable.of(place.point)), territory.comune)
 
 
