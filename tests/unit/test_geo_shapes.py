@@ -291,6 +291,20 @@ def test_a_flattened_fence_is_sound_and_loses_nobody_and_adds_little(fence: Geof
         assert any(abs(share - 1) < 0.0002 for share in away), (lat, lon)
 
 
+def test_a_flattened_circle_within_one_and_without_one_loses_nobody_at_any_bearing() -> None:
+    ring = place(Circle(FORNACETTE, 12), within=Circle(FORNACETTE, 10), without=Circle(FORNACETTE, 5)).flattened()
+    for bearing in np.arange(0, 360, 0.5):
+        for metres in (5_000.01, 9_999.99):
+            lon, lat, _ = WGS84.fwd(FORNACETTE.lon, FORNACETTE.lat, bearing, metres)
+            assert ring.contains(Point(lat, lon)), (bearing, metres)
+
+
+def test_what_only_touches_the_edge_of_within_is_no_part_of_what_is_flattened() -> None:
+    within, touching = Polygon(rectangle(43.64, 10.51, 43.66, 10.53)), Polygon(rectangle(43.7, 10.4, 43.74, 10.5))
+    flat = Geofence((within, touching), within=place(COMUNE)).flattened()
+    assert flat.bounds == within.bounds
+
+
 @pytest.mark.parametrize("radius_km", [0.05, 2.5, 10, 200, 500])
 def test_what_is_inscribed_in_a_circle_leaves_out_nobody_outside_it(radius_km: float) -> None:
     inscribed = Circle(FORNACETTE, radius_km).inscribed()
