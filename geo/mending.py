@@ -13,6 +13,8 @@ from geo.shapes import Floats, Polygon, polygonal, polygons_of
 MOST_PAIRS = 5_000
 """How many pairs of edges may cross for one set of rings to be repaired, guessed from the boxes that overlap. A coast
 has three an edge without crossing; GEOS works on a scribble of four hundred edges for a minute."""
+MOST_CHANGED = 0.01
+"""The share of its area that a repair may add to a polygon or take from it: a bow-tie changes by far more."""
 SAMPLED = 200
 FINEST, COARSEST = 0.00005, 0.0128
 """Degrees, about 6 m and 1.4 km: how far an outline is moved at most when it is simplified."""
@@ -80,6 +82,21 @@ def mend(rings: Sequence[Floats], most: int) -> Outlines:
         moved,
         vertices,
     )
+
+
+def untangled(drawn: Polygon) -> tuple[Polygon, ...]:
+    """What a polygon encloses whose rings cross themselves or one another.
+
+    None of it where its area would change by more than 1 %, for then it is not known what was meant; nor where the
+    rings cross too often for a repair in time.
+    """
+    rings = [np.array([(point.lat, point.lon) for point in ring]) for ring in (drawn.outer, *drawn.holes)]
+    if sum(map(_pairs, rings)) > MOST_PAIRS:
+        return ()
+    # "linework", the default, drops what is covered twice.
+    sound = polygonal(shapely.make_valid(drawn.planar, method="structure", keep_collapsed=False))
+    changed = abs(sound.area - drawn.planar.area)
+    return polygons_of(sound) if changed <= MOST_CHANGED * drawn.planar.area else ()
 
 
 def _drawn(rings: Sequence[Floats]) -> npt.NDArray[np.object_]:

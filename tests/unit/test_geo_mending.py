@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geo.mending import COARSEST, MOST_PAIRS, Condition, mend
+from geo.mending import COARSEST, MOST_PAIRS, Condition, mend, untangled
 from geo.shapes import Floats, Geofence, Point, Polygon
 
 SQUARE = np.array([(43.66, 10.56), (43.66, 10.59), (43.68, 10.59), (43.68, 10.56), (43.66, 10.56)])
@@ -83,6 +83,19 @@ def test_the_effort_is_bounded_for_all_outlines_together() -> None:
     conditions = [ring.condition for ring in mend([scribble(80) for _ in range(20)], 10_000).rings]
     assert conditions[0] is Condition.REPAIRED
     assert conditions[-1] is Condition.TANGLED, f"more than {MOST_PAIRS} pairs were untangled"
+
+
+def test_what_a_polygon_covers_twice_stays_in_it() -> None:
+    """A ring road drawn as a band whose end runs a little over its beginning."""
+    corners = [(0, 0), (10, 0), (10, 10), (0.5, 10), (0.5, 1.9), (2, 1.9), (2, 8), (8, 8), (8, 2), (0, 2), (0, 0)]
+    road = Polygon(tuple(Point(43 + y / 100, 10 + x / 100) for x, y in corners))
+    fence = Geofence(untangled(road))
+    assert fence.contains(Point(43.0195, 10.01)), "the end lies over the beginning here"
+    assert not fence.contains(Point(43.05, 10.05))
+
+
+def test_a_polygon_that_a_repair_would_change_is_not_repaired() -> None:
+    assert untangled(Polygon(tuple(Point(lat, lon) for lat, lon in BOW_TIE.tolist()))) == ()
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=3, max_size=9))
