@@ -148,7 +148,7 @@ def checked_polygon(rings: Sequence[tuple[Point, ...]], notation: Notation) -> P
     """From its outer ring and its holes. Raises ShapeError."""
     outer, *holes = (_ring(ring, notation) for ring in rings)
     for ring in (outer, *holes):
-        _check_not_swapped(ring, notation)
+        check_not_swapped(ring, notation)
     drawn = Polygon(outer, tuple(holes))
     _check_width(drawn)
     if drawn.defect:
@@ -172,14 +172,14 @@ def checked_circle(center: Point, radius: int | float, notation: Notation) -> Ci
             f"give kilometres, more than 0 and at most {LARGEST_RADIUS_KM:.0f}",
             center,
         )
-    _check_not_swapped((center,), notation)
+    check_not_swapped((center,), notation)
     drawn = Circle(center, float(radius))
     _check_width(drawn)
     return drawn
 
 
-def _check_not_swapped(points: Sequence[Point], notation: Notation) -> None:
-    """Refuse a ring whose points, all or all that are not in Italy, were written the wrong way round."""
+def check_not_swapped(points: Sequence[Point], notation: Notation) -> None:
+    """Refuse a line whose points, all or all that are not in Italy, were written the wrong way round."""
     swapped = [point for point in points if ITALY.hold(point.lon, point.lat)]
     if swapped and all(ITALY.hold(p.lat, p.lon) or ITALY.hold(p.lon, p.lat) for p in points):
         wrong = swapped[0]
