@@ -125,7 +125,7 @@ class Resettling:
 
 
 async def relocate(session: AsyncSession, authority: str) -> int:
-    """Mark anew whose home is known, as `Territory.knows_home` says, after what serves has changed. How many lost it."""
+    """Mark anew whose home is known, as `Territory.knows_home` says: what serves has changed. How many lost it."""
     parameters = {"authority": authority, "true": True, "false": False}
     where = """EXISTS (
         SELECT 1 FROM places p WHERE p.recipient_id = recipients.id AND p.label = 'casa' AND (

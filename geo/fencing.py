@@ -13,6 +13,7 @@ from pyproj.enums import TransformDirection
 from geo.drawing import (
     IMPORTED,
     Notation,
+    Role,
     check_not_swapped,
     check_vertices,
     checked_circle,
@@ -21,9 +22,9 @@ from geo.drawing import (
     quoted,
     read_number,
 )
-from geo.mending import polygons_of, untangled
+from geo.mending import untangled
 from geo.projections import Projection
-from geo.shapes import Flaw, Geofence, Point, Polygon, Shape, ShapeError
+from geo.shapes import Flaw, Geofence, Point, Polygon, Shape, ShapeError, polygons_of
 
 LARGEST_BUFFER_M = 5_000.0
 FARTHEST_M = 1e8
@@ -60,7 +61,7 @@ def fence_of(geometry: Mapping[str, Any], projection: Projection, reach: Reach) 
     degrees.
     """
     survey = _Survey(projection, reach)
-    fence = checked_fence(survey.shapes(geometry), IMPORTED)
+    fence = checked_fence(((Role.ADDS, shape) for shape in survey.shapes(geometry)), IMPORTED)
     return fence, tuple(repair for repair in Repair if repair in survey.repairs)
 
 

@@ -4,7 +4,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from geo.areas import AreaKind, plain
+from geo.areas import AreaKind
+from geo.names import plain
 
 LITERAL = "="
 NAMES_TOLD = 20

@@ -157,6 +157,12 @@ def _led(words: Words) -> Words:
     return words[first:]
 
 
+def slug(name: str) -> str:
+    """`Ponte a Cappiano` → `ponte-a-cappiano`: a name as the last part of a code."""
+    letters = "".join(x for x in unicodedata.normalize("NFKD", name).casefold() if not unicodedata.combining(x))
+    return "-".join("".join(x if x.isalnum() else " " for x in letters).split())
+
+
 def typos(one: str, other: str) -> int:
     """Letters to insert, leave out, replace, or exchange with their neighbour (optimal string alignment)."""
     before: list[int] = []

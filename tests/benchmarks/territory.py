@@ -11,7 +11,7 @@ from pyproj import Geod
 
 from consumers.local.stack import ROOT
 from geo.areas import Area, AreaKind, Gazetteer
-from geo.boundaries import Layer, read_boundaries
+from geo.boundaries import read_boundaries
 from geo.matching import inside
 from geo.shapes import Circle, Floats, Geofence, Point, Polygon
 from tests.benchmarks.bench_town import Runs, Services, bar
@@ -114,11 +114,10 @@ def _within(area: Area, count: int, random: np.random.Generator) -> tuple[Floats
 
 
 def _real() -> Territory:
-    comuni = read_boundaries(REAL / "toscana_comuni.geojson", Layer(AreaKind.COMUNE, name="name", code="istat"))
+    comuni = read_boundaries(REAL / "toscana_comuni.geojson").areas
     # The frazioni are those of the five comuni as they are drawn there, a little otherwise than by the region.
-    five = read_boundaries(REAL / "cinque_comuni.geojson", Layer(AreaKind.COMUNE, name="name", code="istat"))
-    cells = Layer(AreaKind.FRAZIONE, name="name", parent="istat", demonstration=True)
-    return Territory(comuni, read_boundaries(REAL / "frazioni_demo_voronoi.geojson", cells, five))
+    five = read_boundaries(REAL / "cinque_comuni.geojson").areas
+    return Territory(comuni, read_boundaries(REAL / "frazioni_demo_voronoi.geojson", known=five).areas)
 
 
 def _made_up() -> Territory:
@@ -131,7 +130,7 @@ def _made_up() -> Territory:
 
     return Territory(
         tuple(Area(code, code, AreaKind.COMUNE, _rough(at, 0.06, 300)) for code, at in places()),
-        tuple(Area(f"{code}-a", "a", AreaKind.FRAZIONE, _rough(at, 0.03, 100), code) for code, at in places()),
+        tuple(Area(f"{code}.a", "a", AreaKind.FRAZIONE, _rough(at, 0.03, 100), code) for code, at in places()),
     )
 
 

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geo.areas import Area, AreaKind, Gazetteer, UnknownArea
-from geo.boundaries import Layer, read_boundaries
+from geo.boundaries import read_boundaries
 from geo.cells import cover
 from geo.geojson import parse_geojson, to_geojson
-from geo.names import plain, typos
+from geo.names import plain, slug, typos
 from geo.shapes import Circle, Geofence, Point, Polygon
 from tests.unit.geo_drawings import FORNACETTE, needs, rectangle
 
@@ -136,15 +136,30 @@ def test_plain_is_plain_already(text: str) -> None:
     assert plain(plain(text)) == plain(text)
 
 
-COMUNI = Layer(AreaKind.COMUNE, name="name", code="istat", source="ISTAT", licence="CC-BY-4.0")
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Ponte a Cappiano", "ponte-a-cappiano"),
+        ("Sant’Andrea a Gavèna", "sant-andrea-a-gavena"),
+        ("San Frediano  a Settimo (PI)", "san-frediano-a-settimo-pi"),
+        ("…", ""),
+    ],
+)
+def test_a_name_becomes_the_last_part_of_a_code(name: str, expected: str) -> None:
+    assert slug(name) == expected
+
+
+@given(st.text())
+def test_a_slug_is_one_already(name: str) -> None:
+    assert slug(slug(name)) == slug(name)
 
 
 def test_every_tuscan_comune_is_read_and_found_fast() -> None:
-    comuni = read_boundaries(needs("geo/toscana_comuni.geojson"), COMUNI)
+    comuni = read_boundaries(needs("geo/toscana_comuni.geojson")).areas
     places = Gazetteer(comuni)
     assert len(comuni) == 273
     assert [found.name for found in places.of(FORNACETTE)] == ["Calcinaia"]
-    assert places.by_code("050004").licence == "CC-BY-4.0"
+    assert places.by_code("050004").licence == "CC-BY-4.0 (ISTAT / openpolis)"
     assert [found.name for found in places.named("santa croce sul arno")] == ["Santa Croce sull'Arno"]
     started = time.perf_counter()
     for step in range(1000):
@@ -153,7 +168,7 @@ def test_every_tuscan_comune_is_read_and_found_fast() -> None:
 
 
 def test_all_of_tuscany_is_covered_in_a_blink() -> None:
-    comuni = read_boundaries(needs("geo/toscana_comuni.geojson"), COMUNI)
+    comuni = read_boundaries(needs("geo/toscana_comuni.geojson")).areas
     tuscany = Geofence(tuple(shape for comune in comuni for shape in comune.fence.shapes))
     assert tuscany.area_km2 == pytest.approx(22_985, rel=1e-3)
     started = time.perf_counter()
@@ -164,5 +179,5 @@ def test_all_of_tuscany_is_covered_in_a_blink() -> None:
 
 
 def test_real_boundaries_come_back_from_geojson_without_a_change() -> None:
-    for comune in read_boundaries(needs("geo/toscana_comuni.geojson"), COMUNI):
+    for comune in read_boundaries(needs("geo/toscana_comuni.geojson")).areas:
         assert parse_geojson(json.dumps(to_geojson(comune.fence))) == comune.fence
