@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from sqlalchemy import and_, or_, select, text
+from sqlalchemy import Row, and_, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import atlas
@@ -80,13 +80,15 @@ class Selection:
         return replace(self, parts=(dialects.numbers(session, "few"),), parameters=known, is_few=True)
 
 
-PEOPLE = """
-    FROM recipients r JOIN addresses a ON a.recipient_id = r.id
-   WHERE r.authority = :authority AND r.live = :live AND r.left_at IS NULL
+TOLD = """
+         r.authority = :authority AND r.live = :live AND r.left_at IS NULL
      AND {address} AND a.sealed IS NOT NULL AND a.refused_at IS NULL
-     AND EXISTS (SELECT 1 FROM channel_accounts k WHERE k.name = a.account AND k.live = r.live)
+     AND a.account IN (SELECT k.name FROM channel_accounts k WHERE k.live = :live)"""
+PEOPLE = f"""
+    FROM recipients r JOIN addresses a ON a.recipient_id = r.id
+   WHERE {TOLD}
      AND r.id > :after AND r.id <= :upto AND a.recipient_id > :after AND a.recipient_id <= :upto
-     AND ({condition})"""
+     AND ({{condition}})"""
 
 
 PLACE_NOT_KNOWN = """
@@ -241,33 +243,60 @@ class Preview:
 
 
 COUNT = """
-WITH people AS MATERIALIZED (SELECT r.id, r.located, a.account {people}),
-     belonging AS (
-       SELECT DISTINCT m.area, m.recipient_id
-         FROM people JOIN memberships m ON m.recipient_id = people.id
-         JOIN areas x ON x.id = m.area AND x.state = 'serving' AND x.authority = :authority)
+WITH meant(id) AS ({meant}), people AS MATERIALIZED ({people})
 SELECT '' AS area, account, count(*), sum(CASE WHEN located THEN 0 ELSE 1 END) FROM people GROUP BY account
- UNION ALL
-SELECT x.code, '', belonging.number, 0
-  FROM (SELECT area, count(*) AS number FROM belonging GROUP BY area) belonging JOIN areas x ON x.id = belonging.area"""
-"""How many are told on each account, and how many of them have a place in each area that serves."""
-FEW = 10_000
-"""So many are first looked up by what was named and drawn: PostgreSQL cannot guess how few they are."""
+ UNION ALL {belonging}"""
+"""How many are told on each account, how many of them live nobody knows where, and how many belong to each area.
+
+Each is looked up in turn, by indexes that hold all that is asked: left to itself PostgreSQL, which cannot guess how
+many are meant, reads through millions of others.
+"""
+OF_FEW = """
+SELECT x.code, '', count(*), 0 FROM (SELECT DISTINCT area, recipient_id FROM ({areas}) m) m
+  JOIN areas x ON x.id = m.area AND x.state = 'serving' GROUP BY x.code"""
+OF_MANY = """
+SELECT x.code, '', (SELECT count(DISTINCT m.recipient_id) FILTER (WHERE m.recipient_id IN (SELECT id FROM people))
+                      FROM memberships m WHERE m.area = x.id), 0
+  FROM areas x WHERE x.state = 'serving' AND x.authority = :authority AND x.code <> :authority"""
+FEW = 20_000
+"""For so many it is asked in which areas they are; for more, of each area who of them is in it."""
 
 
 async def preview(session: AsyncSession, target: Target, authority: Authority, lane: Lane) -> Preview:
     """Counts by account and by the comune's areas; minutes given what already waits in this lane and above."""
     selection = await select_recipients(session, target, authority)
-    selection = await selection.if_few(session, FEW) or selection
-    counted = (await session.execute(text(COUNT.format(people=selection.people)), selection.parameters)).all()
+    counted = await _count(session, selection) if selection.parts else []
     accounts = {account: (int(number), int(unknown)) for area, account, number, unknown in counted if not area}
     shares = [await _share(session, account, number, lane) for account, (number, _) in sorted(accounts.items())]
+    recipients, unknown = (sum(counts) for counts in zip(*accounts.values(), strict=True)) if accounts else (0, 0)
+    by_area = {area: int(number) for area, _, number, _ in counted if area and number}
     return Preview(
-        recipients=sum(number for number, _ in accounts.values()),
-        place_unknown=sum(unknown for _, unknown in accounts.values()),
-        by_area={area: int(number) for area, _, number, _ in counted if area},
+        recipients=recipients,
+        place_unknown=unknown,
+        # Whose home is known lives in the comune: that need not be counted.
+        by_area=by_area | ({authority.code: recipients - unknown} if recipients > unknown else {}),
         by_account=tuple(shares),
     )
+
+
+async def _count(session: AsyncSession, selection: Selection) -> Sequence[Row[str, str, int, int]]:
+    meant = " UNION ALL ".join(selection.parts)
+    number = await session.scalar(text(f"SELECT count(*) FROM ({meant} LIMIT {FEW + 1}) q"), selection.parameters)
+    if dialects.is_postgresql(session):
+        await session.execute(text("SET LOCAL work_mem = '64MB'"))  # a million ids in memory, and not on the disk
+    people = dialects.for_each(
+        session,
+        "(SELECT id FROM meant GROUP BY id ORDER BY id) q",
+        "r.id, r.located, a.account",
+        "recipients r CROSS JOIN addresses a",
+        f"r.id = q.id AND a.recipient_id = q.id AND {TOLD.format(address=selection.address)}",
+    )
+    areas = dialects.for_each(
+        session, "people", "m.area, m.recipient_id", "memberships m", "m.recipient_id = people.id"
+    )
+    belonging = OF_FEW.format(areas=areas) if number <= FEW else OF_MANY
+    count = COUNT.format(meant=meant, people=people, belonging=belonging)
+    return (await session.execute(text(count), selection.parameters)).all()
 
 
 async def _share(session: AsyncSession, account: str, recipients: int, lane: Lane) -> AccountShare:

@@ -27,6 +27,17 @@ def pairs(session: AsyncSession, name: str, first: str, second: str) -> str:
     )
 
 
+def for_each(session: AsyncSession, outer: str, columns: str, tables: str, where: str) -> str:
+    """A query that looks up the rows of `tables` for each row of `outer`, in its order, whatever the planner guesses.
+
+    `tables` are joined by CROSS JOIN, in the order in which they are looked up.
+    """
+    if is_postgresql(session):  # behind an OFFSET it plans each lookup by itself
+        looked_up = f"SELECT {columns} FROM {tables} WHERE {where} OFFSET 0"
+        return f"SELECT each_one.* FROM {outer} CROSS JOIN LATERAL ({looked_up}) each_one"
+    return f"SELECT {columns} FROM {outer} CROSS JOIN {tables} WHERE {where}"
+
+
 def insert_new(session: AsyncSession, table: Any) -> Insert:
     """Rows into a table; those that are there already stay as they are."""
     if is_postgresql(session):

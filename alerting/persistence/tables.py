@@ -233,6 +233,13 @@ class Recipient(Table):
 
     __table_args__ = (
         Index("recipients_of_authority", "authority", "id"),
+        # All that is asked of somebody who is counted for a preview, so that it never goes to the table.
+        Index(
+            "recipients_told",
+            "id",
+            postgresql_include=["authority", "live", "located"],
+            postgresql_where=text("left_at IS NULL"),
+        ).ddl_if(dialect="postgresql"),
         Index(
             "recipients_without_place",
             "authority",
@@ -266,6 +273,12 @@ class Address(Table):
     __table_args__ = (
         UniqueConstraint("account", "fingerprint", name="one_address_per_account"),
         Index("addresses_of_recipient", "recipient_id"),
+        Index(
+            "addresses_told",
+            "recipient_id",
+            postgresql_include=["account", "rank"],
+            postgresql_where=text("sealed IS NOT NULL AND refused_at IS NULL"),
+        ).ddl_if(dialect="postgresql"),
     )
 
 
@@ -306,7 +319,7 @@ class Membership(Table):
     recipient_id: Mapped[int] = mapped_column(ForeignKey("recipients.id"), primary_key=True)
     place_id: Mapped[int] = mapped_column(ForeignKey("places.id"), primary_key=True)
 
-    __table_args__ = (Index("memberships_of_recipient", "recipient_id"),)
+    __table_args__ = (Index("memberships_of_recipient", "recipient_id", "area"),)
 
 
 class Consent(Table):

@@ -41,12 +41,12 @@ class Crowd(NamedTuple):
 
 
 CROWDS = (
-    Crowd(4_393_000, Bounds(36.0, 6.7, 47.0, 18.5)),
-    Crowd(600_000, Bounds(42.24, 9.69, 44.47, 12.37)),
-    Crowd(2_000, Bounds(43.65, 10.56, 43.71, 10.66)),
+    Crowd(4_828_000, Bounds(36.0, 6.7, 47.0, 18.5)),
+    Crowd(170_000, Bounds(42.24, 9.69, 44.47, 12.37)),
+    Crowd(1_000, Bounds(43.65, 10.56, 43.71, 10.66)),
 )
-"""Italy, Tuscany, Calcinaia: some 350,000 of them stand in Tuscany, 350 in Fornacette."""
-NOWHERE = 5_000
+"""Italy, Tuscany, Calcinaia: some 160,000 of them stand in Tuscany."""
+NOWHERE = 1_000
 """Have never said where they live, and are told of everything."""
 
 
@@ -143,7 +143,8 @@ async def _enrolled(url: str) -> Authority:
 def _targets(everybody: Authority) -> tuple[tuple[Target, Target], tuple[Target, Target]]:
     """The frazione and Tuscany, by name; and drawn."""
     areas = {area.code: area for area in everybody.territory.areas}
-    two = (territory.known().frazione.code, REGION)
+    frazioni = {area.name: area.code for area in everybody.territory.frazioni}
+    two = (frazioni.get("Fornacette") or territory.known().frazione.code, REGION)
     fences = (areas[code].fence for code in two)
     frazione, tuscany = (Target(ITALY, True, (code,), None) for code in two)
     drawn_frazione, drawn_tuscany = (Target(ITALY, True, (), fence) for fence in fences)

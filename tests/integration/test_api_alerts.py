@@ -468,9 +468,12 @@ async def test_a_database_that_comes_back_is_used_again(town: Town) -> None:
     alert = await town.drafted()
     killing = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                   WHERE datname = current_database() AND pid <> pg_backend_pid()"""
-    async with town.database.read() as session:
-        await session.execute(text(killing))
-    lost = await town.ask("POST", f"/v1/alerts/{alert}/approve", "bruno")
+    for _ in range(5):  # whoever follows the atlas may be the one who finds its connection dead, once a second
+        async with town.database.read() as session:
+            await session.execute(text(killing))
+        lost = await town.ask("GET", f"/v1/alerts/{alert}", "bruno")
+        if lost.status == 503:
+            break
     assert lost.status == 503 and lost.headers["Retry-After"]
     assert (await town.ask("POST", f"/v1/alerts/{alert}/approve", "bruno")).status == 200
 
