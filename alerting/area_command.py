@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from geo.layouts import Layer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -20,13 +19,15 @@ from alerting.commands import COMMAND_LINE
 from alerting.domain.areas import AreaState
 from alerting.persistence import Database, tables
 from alerting.settings import MissingSetting, Settings
-from alerting.surveying import Change, NoSuchArea, What
+from alerting.surveying import Change, NoSuchArea, What, WholeTerritory
 from geo.areas import AreaKind
 from geo.boundaries import BoundariesRefused, Reading, read_boundaries
+from geo.layouts import Layer
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
 SHOWN = 40
+PIPED = 160  # characters
 WORDS = {What.NEW: "new", What.FOLLOWS: "follows another", What.SAME: "same as before"}
 
 
@@ -70,7 +71,7 @@ def import_file(
             await surveying.record(session, changes, actor=COMMAND_LINE, now=now)
         _report(file, reading, changes, most=len(changes) if show_all else SHOWN, dry=dry_run)
 
-    _run(work)
+    _run(work, writes=not dry_run)
 
 
 @app.command(name="list")
@@ -95,9 +96,9 @@ def list_areas(
             cells = (row.code, str(row.version), str(row.state), str(row.kind), row.name, row.authority or "")
             real = "demonstration: " if row.demonstration else ""
             table.add_row(*map(escape, cells), f"{row.valid_from:%F %H:%M}", escape(real + source))
-        Console().print(table if table.row_count else "There are no such areas: `python -m geo import` brings some.")
+        _console().print(table if table.row_count else "There are no such areas: `python -m geo import` brings some.")
 
-    _run(work)
+    _run(work, writes=False)
 
 
 @app.command()
@@ -115,41 +116,62 @@ def end(code: Annotated[str, typer.Argument(help="The code of an area, as `list`
 
 
 def _report(file: Path, reading: Reading, changes: tuple[Change, ...], *, most: int, dry: bool) -> None:
-    console = Console()
-    table = Table("Feature", "Code", "Name", "Kind", "Parent", "km²", "Corners", "Version", "")
-    for row, change in list(zip(reading.rows(), changes, strict=True))[:most]:
-        said = "\n".join([WORDS[change.what], *row.repaired, *change.notes])
-        cells = (str(row.feature), row.code, row.name, str(row.kind), row.parent or "", f"{row.km2:.2f}")
-        table.add_row(*map(escape, cells), f"{row.vertices}", f"{change.area.version}", escape(said))
-    console.print(table)
-    if len(changes) > most:
-        console.print(f"and {len(changes) - most} more: --all shows them.")
+    console = _console()
+    told = [
+        (row, change)
+        for row, change in zip(reading.rows(), changes, strict=True)
+        if most > SHOWN or change.what is not What.SAME
+    ]
+    if told:
+        table = Table("Feature", "Code", "Name", "Kind", "Parent", "km²", "Corners", "Version", "")
+        for row, change in told[:most]:
+            cells = (str(row.feature), row.code, row.name, str(row.kind), row.parent or "", f"{row.km2:.2f}")
+            table.add_row(*map(escape, cells), str(row.vertices), str(change.area.version), WORDS[change.what])
+        console.print(table)
+    if len(told) > most:
+        console.print(f"and {len(told) - most} more: --all shows them.")
+    for finding in reading.repaired:
+        _say(console, f"repaired: {finding}")
     for finding in reading.skipped:
-        console.print(f"left out: {finding}", markup=False, style="yellow")
+        _say(console, f"left out: {finding}")
+    for note in (note for change in changes for note in change.notes):
+        _say(console, f"look at: {note}")
     count = {what: sum(change.what is what for change in changes) for what in What}
     layout = f", read as {reading.layout}" if reading.layout else ""
-    console.print(f"{file.name}{layout}, in {reading.crs}:", markup=False, highlight=False)
-    console.print(
-        f"{count[What.NEW]} new, {count[What.FOLLOWS]} that follow another, {count[What.SAME]} the same as before, "
-        f"{len({finding.feature for finding in reading.repaired})} repaired, {len(reading.skipped)} left out."
+    repaired = len({finding.feature for finding in reading.repaired})
+    _say(console, f"{file.name}{layout}, in {reading.crs}: {len(changes)} areas.")
+    _say(
+        console,
+        f"{count[What.NEW]} new, {count[What.FOLLOWS]} that follow another, {count[What.SAME]} the same as before; "
+        f"{repaired} repaired, {len(reading.skipped)} left out.",
     )
-    owned = sum(change.what is not What.SAME and change.authority is not None for change in changes)
     if dry:
-        console.print("Nothing was changed: without --dry-run it is.")
-    elif owned:
-        console.print(
-            f"Of {owned} of them it is worked out in the background who is inside; what served goes on serving "
-            "meanwhile. `python -m geo list` shows how it stands."
+        _say(console, "Nothing was changed: that was a dry run.")
+    elif owned := sum(change.what is not What.SAME and change.authority is not None for change in changes):
+        _say(
+            console,
+            f"For {owned} of them it is worked out in the background who is inside; what served goes on serving "
+            "meanwhile. `python -m geo list` shows how it stands.",
         )
 
 
-def _run(work: Callable[[AsyncSession], Coroutine[Any, Any, None]]) -> None:
+def _console() -> Console:
+    """As wide as the terminal; in a file or a pipe wide enough for a row."""
+    console = Console()
+    return console if console.is_terminal else Console(width=PIPED)
+
+
+def _say(console: Console, sentence: str) -> None:
+    console.print(sentence, markup=False, highlight=False)
+
+
+def _run(work: Callable[[AsyncSession], Coroutine[Any, Any, None]], *, writes: bool = True) -> None:
     """In one transaction: a refusal is said in its sentences, changes nothing, and ends with 1."""
 
     async def working() -> None:
         database = Database(Settings().database)
         try:
-            async with database.write() as session:
+            async with database.write() if writes else database.read() as session:
                 await work(session)
         finally:
             await database.close()
@@ -157,7 +179,7 @@ def _run(work: Callable[[AsyncSession], Coroutine[Any, Any, None]]) -> None:
     logs.configure("plain")
     try:
         asyncio.run(working())
-    except (BoundariesRefused, NoSuchArea, ValueError, MissingSetting, OSError) as refused:
+    except (BoundariesRefused, NoSuchArea, WholeTerritory, MissingSetting, OSError) as refused:
         _refuse(str(refused))
     except (OperationalError, ProgrammingError) as away:
         _refuse(f"the database does not answer as it should ({away.orig}); has `python -m alerting migrate` been run?")

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
+from typing import assert_never
 
 from sqlalchemy import and_, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -46,18 +47,24 @@ class Change:
     """What somebody should know about it, in sentences; none of them forbids it."""
 
 
-class NoSuchArea(LookupError):
+class NoSuchArea(Exception):
     """No area of this code serves."""
+
+
+class WholeTerritory(Exception):
+    """An authority without any territory could speak of no place: its own area can be followed, not ended."""
 
 
 async def plan(session: AsyncSession, areas: Sequence[Area]) -> tuple[Change, ...]:
     """What taking these in would do. Changes nothing."""
     latest = await _latest(session, [area.code for area in areas])
     owners = await _owners(session, areas)
-    frazioni = await _frazioni(session, [area.code for area in areas if area.kind is AreaKind.COMUNE])
+    comuni = {area.code for area in areas if area.kind is AreaKind.COMUNE}
+    comuni |= {area.parent for area in areas if area.kind is AreaKind.FRAZIONE and area.parent}
+    frazioni = await _frazioni(session, sorted(comuni))
+    drawn = {area.code for area in areas}
     return tuple(
-        _change(area, latest.get(area.code), owners[area.code], _strays(area, frazioni.get(area.code, ())))
-        for area in areas
+        _change(area, latest.get(area.code), owners[area.code], _notes(area, frazioni, drawn)) for area in areas
     )
 
 
@@ -98,7 +105,7 @@ async def record(session: AsyncSession, changes: Sequence[Change], *, actor: str
 async def end(session: AsyncSession, code: str, *, actor: str, now: datetime) -> int:
     """The area can be named no more. How many people had named it and nothing else: they are told of everything now.
 
-    Raises NoSuchArea, and ValueError for the whole of an authority's territory.
+    Raises NoSuchArea and WholeTerritory.
     """
     await atlas.hold(session)
     row = await session.scalar(
@@ -107,7 +114,7 @@ async def end(session: AsyncSession, code: str, *, actor: str, now: datetime) ->
     if row is None:
         raise NoSuchArea(f"no area {code!r} serves; `python -m geo list` names those that do")
     if row.code == row.authority:
-        raise ValueError(f"{row.name} is all the territory of {row.authority}: import another outline instead")
+        raise WholeTerritory(f"{row.name} is all the territory of {row.authority}: import another outline instead")
     await _give_up_preparing(session, [code])
     await _end(session, [code], now)
     await atlas.new_edition(session)
@@ -192,15 +199,39 @@ def _change(area: Area, latest: tables.Area | None, authority: str | None, notes
     return Change(replace(area, version=version), What.FOLLOWS, authority, notes)
 
 
-def _strays(comune: Area, frazioni: Sequence[Area]) -> tuple[str, ...]:
+def _notes(area: Area, frazioni: Mapping[str, Sequence[Area]], drawn: Set[str]) -> tuple[str, ...]:
+    """How an outline fits those that serve and stay as they are."""
+    match area.kind:
+        case AreaKind.COMUNE:
+            return tuple(_strays(area, [one for one in frazioni.get(area.code, ()) if one.code not in drawn]))
+        case AreaKind.FRAZIONE:
+            beside = [one for one in frazioni.get(area.parent or "", ()) if one.code not in drawn]
+            return tuple(_shares(area, beside))
+        case AreaKind.ZONA | AreaKind.CUSTOM:
+            return ()
+        case _:
+            assert_never(area.kind)
+
+
+def _strays(comune: Area, frazioni: Sequence[Area]) -> Iterator[str]:
     """Frazioni drawn by another hand, that lie outside the comune as it is drawn now."""
-    outside = ((one, km2_outside(one.fence, comune.fence)) for one in frazioni)
-    return tuple(
-        f"{stray:.2f} of the {one.fence.area_km2:.2f} km² of {one.name} ({one.code}) lie outside this outline of "
-        f"{comune.name}: import the frazioni anew, by the same survey"
-        for one, stray in outside
-        if stray > STRAY_SHARE * one.fence.area_km2
-    )
+    for one in frazioni:
+        if (stray := km2_outside(one.fence, comune.fence)) > STRAY_SHARE * one.fence.area_km2:
+            yield (
+                f"{stray:.2f} of the {one.fence.area_km2:.2f} km² of {one.name} ({one.code}) lie outside this outline "
+                f"of {comune.name}: import the frazioni anew, by the same survey"
+            )
+
+
+def _shares(frazione: Area, others: Sequence[Area]) -> Iterator[str]:
+    """Another frazione that goes on serving on the same ground: whoever is in both can be told by either name."""
+    for other in others:
+        shared = frazione.fence.area_km2 - km2_outside(frazione.fence, other.fence)
+        if shared > STRAY_SHARE * min(frazione.fence.area_km2, other.fence.area_km2):
+            yield (
+                f"{frazione.name} ({frazione.code}) shares {shared:.2f} km² with {other.name} ({other.code}): if it "
+                f"takes its place, end that one with `python -m geo end {other.code}`"
+            )
 
 
 def row_of(change: Change, state: AreaState, valid_from: datetime) -> tables.Area:

@@ -387,14 +387,12 @@ def _neighbours(drawn: Sequence[_Drawn], known: Gazetteer) -> Iterator[Finding]:
         for area, beside in ((one, other), (other, one)):
             if (number := numbers.get(id(area))) is None:
                 continue
-            where = f"feature {numbers[id(beside)]} ({beside.name})" if id(beside) in numbers else _stored(beside)
-            yield Finding(
-                number, area.name, f"{share:.0%} of the smaller of it and {where} is the ground of both; redraw either"
-            )
-
-
-def _stored(area: Area) -> str:
-    return f"{area.name} ({area.code}), known already,"
+            if id(beside) in numbers:
+                which, instead = f"feature {numbers[id(beside)]} ({beside.name})", ""
+            else:
+                which, instead = f"{beside.name} ({beside.code}), known already,", f", or end {beside.code} first"
+            shared = f"{share:.0%} of the smaller of it and {which} is the ground of both"
+            yield Finding(number, area.name, f"{shared}; redraw either{instead}")
 
 
 def _is_guess(area: Area) -> bool:

@@ -29,7 +29,7 @@ from geo.outlines import outlines
 router = APIRouter(tags=["areas"], route_class=Guarded)
 
 GEOJSON = "application/geo+json"
-TOLERANCE_M = 50.0
+TOLERANCE_M = 100.0
 MOST_MAPS = 32
 Maps = OrderedDict[tuple[int | None, str | None, AreaKind | None, float], Body]
 _maps: Maps = OrderedDict()
@@ -137,13 +137,14 @@ def _serving(parts: Parts, authority: str | None, kind: AreaKind | None) -> Sele
 def _draw(rows: Sequence[tables.Area], tolerance_m: float) -> Body:
     shapes = outlines([atlas.area_of(row) for row in rows], tolerance_m)
     features = [_feature(row, shape) for row, shape in zip(rows, shapes, strict=True)]
+    for feature in features:  # told once, by /v1/map
+        del feature["properties"]["source"], feature["properties"]["licence"]
     collection = {"type": "FeatureCollection", "features": features}
     return Body(json.dumps(collection, ensure_ascii=False, separators=(",", ":")).encode())
 
 
 def _feature(row: tables.Area, geometry: dict[str, Any]) -> dict[str, Any]:
-    properties = _out(row).model_dump(mode="json")
-    return {"type": "Feature", "id": row.code, "geometry": geometry, "properties": properties}
+    return {"type": "Feature", "id": row.code, "geometry": geometry, "properties": _out(row).model_dump(mode="json")}
 
 
 def _out(row: tables.Area) -> AreaOut:

@@ -83,6 +83,7 @@ Per provare, in un altro terminale (Anna scrive, Bruno approva):
 export ANNA={tokens["anna"]}
 export BRUNO={tokens["bruno"]}
 export VALDERA={tokens[SOURCE]}   # la fonte {SOURCE}, che consegna CAP
+export DATABASE_URL='{stack.database}'   # per `.venv/bin/python -m geo import`
 
 Ctrl-C ferma tutto. I dati restano in {stack.where}.
 """,

@@ -26,12 +26,14 @@ from consumers.local.stack import ROOT, NotReady
 from tests.benchmarks.audience import audience
 from tests.benchmarks.bench_town import Runs, Services, libpq
 from tests.benchmarks.beside import peers
+from tests.benchmarks.brute_force import brute_force
 from tests.benchmarks.cap import cap
 from tests.benchmarks.cap_check import cap_check
 from tests.benchmarks.drain import drain
 from tests.benchmarks.fanout import fanout
 from tests.benchmarks.growth import growth
 from tests.benchmarks.idle import idle
+from tests.benchmarks.importing import importing
 from tests.benchmarks.intake import intake
 from tests.benchmarks.overtake import overtakes
 from tests.benchmarks.territory import matching
@@ -43,7 +45,9 @@ PARTS: dict[str, Callable[[Services], Runs]] = {
     "idle": idle,
     "cap_check": cap_check,
     "matching": matching,
+    "brute_force": brute_force,
     "audience": audience,
+    "importing": importing,
     "intake": intake,
     "overtake": overtakes,
     "cap": cap,
@@ -65,6 +69,8 @@ MUST: dict[str, tuple[str, float]] = {
     "match.million_ms": ("≤", 120),
     "place.one_us": ("≤", 200),
     "circle.error_m": ("≤", 5),
+    "match.wrong": ("≤", 0),
+    "import.seconds": ("≤", 20),
     "preview.frazione_ms": ("≤", 30),
     "preview.tuscany_ms": ("≤", 1200),
     "preview.sqlite_ms": ("≤", 60),
