@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
+from fastapi.responses import JSONResponse
 from sqlalchemy import and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -170,6 +171,44 @@ async def read_alert(
         delivery=delivery,
         findings=_findings(alert, row.issued_at),
     )
+
+
+@router.get("/{identifier}/geofence", summary="Read where an alert is for", response_class=JSONResponse)
+async def read_geofence(
+    identifier: str, parts: Parts = Depends(parts_of), actor: Actor = Depends(may(Doing.READ))
+) -> Response:
+    """As it was decided, years later too: named areas in the versions they had then, what was drawn, what was left out.
+
+    A GeoJSON FeatureCollection. A circle is a Point with the property radius_km.
+    """
+    async with parts.database.read() as session:
+        row = await _found(session, identifier, actor)
+        named = {(area["code"], area["version"]) for area in row.geofence["areas"]}
+        versions = await session.scalars(select(tables.Area).where(tables.Area.code.in_([code for code, _ in named])))
+        areas = [area for area in versions if (area.code, area.version) in named]
+    features = [
+        {
+            "type": "Feature",
+            "id": f"{area.code} v{area.version}",
+            "geometry": area.boundary,
+            "properties": {"means": "area", "code": area.code, "version": area.version, "name": area.name},
+        }
+        for area in areas
+    ]
+    left_out = row.geofence.get("left_out")
+    for means, drawn in (("drawn", row.geofence["drawn"]), ("left_out", left_out and left_out["fence"])):
+        features += [_meaning(means, feature) for feature in _features(drawn)] if drawn else []
+    return JSONResponse({"type": "FeatureCollection", "features": features}, media_type="application/geo+json")
+
+
+def _features(geojson: dict[str, Any]) -> list[dict[str, Any]]:
+    if geojson["type"] == "FeatureCollection":
+        return list(geojson["features"])
+    return [{"type": "Feature", "geometry": geojson, "properties": {}}]
+
+
+def _meaning(means: str, feature: dict[str, Any]) -> dict[str, Any]:
+    return feature | {"properties": {"means": means} | feature["properties"]}
 
 
 # ── the preview ─────────────────────────────────────────────────────────────────────────────────────

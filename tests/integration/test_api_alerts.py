@@ -268,6 +268,26 @@ async def test_a_drawn_fence_is_previewed_like_an_area(town: Town) -> None:
     assert "Dove: Fornacette bassa" in seen["text"]
 
 
+async def test_where_an_alert_is_for_can_be_read_as_it_was_decided(town: Town) -> None:
+    circle = {
+        "type": "Feature",
+        "geometry": {"type": "Point", "coordinates": [10.6, 43.68]},
+        "properties": {"radius_km": 0.5},
+    }
+    said = evacuate(areas=["calcinaia"], geofence=circle, left_out={"areas": ["fornacette"]}, cut_at_border=True)
+    alert = (await town.ask("POST", "/v1/alerts", json=said)).body["identifier"]
+    found = (await town.ask("GET", f"/v1/alerts/{alert}/geofence")).body
+    comune, drawn, border, left_out = found["features"]
+    means = [(one["properties"]["means"], one["properties"].get("role")) for one in found["features"]]
+    assert means == [("area", None), ("drawn", None), ("drawn", "within"), ("left_out", None)]
+    assert border["geometry"] == comune["geometry"]  # it reached over that, and was cut
+    boundary = (await town.ask("GET", "/v1/areas/calcinaia")).body["geometry"]
+    assert (comune["geometry"], comune["properties"]["version"]) == (boundary, 1)
+    assert (drawn["geometry"], drawn["properties"]["radius_km"]) == (circle["geometry"], 0.5)
+    assert left_out["geometry"] == (await town.ask("GET", "/v1/areas/calcinaia.fornacette")).body["geometry"]
+    assert (await town.ask("GET", "/v1/alerts/nobody/geofence")).status == 404
+
+
 # ── who may ─────────────────────────────────────────────────────────────────────────────────────────
 
 
