@@ -1,11 +1,13 @@
 """Who is inside a new outline, worked out in the background, people by people; then it serves, in one step.
 
 Killed at any moment it goes on where its last page was committed. Whoever joins or moves meanwhile is counted in by
-`subscribing`, which sees the versions that are being prepared.
+`subscribing`, which sees the versions that are being prepared. What depends on several areas at once is put right in
+the step in which they serve: who is in a part that lies over the border of the whole, and what a name overlaps.
 """
 
 import asyncio
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,6 +22,10 @@ from alerting.domain.areas import AreaState
 from alerting.domain.authority import Authority, Territory
 from alerting.domain.recipients import Place, Precision
 from alerting.persistence import Database, dialects, tables
+from geo.areas import Area, parts_of
+from geo.cells import cover
+from geo.matching import inside
+from geo.shapes import Geofence
 
 log = structlog.get_logger()
 
@@ -27,7 +33,8 @@ LOOK_EVERY = 1.0  # seconds
 PAGE = 2_000
 """People looked at in one transaction. Nobody can join or move house meanwhile, for a tenth of a second or so."""
 REMEMBERED_FOR = timedelta(hours=1)
-"""After its end: an alert that names the version may still be on its way to the last of a big town."""
+"""After its end; then an alert that names the version is matched against the boundary. The rows are left as long again:
+an alert whose audience was worked out from them may still be on its way to the last of a big town."""
 CLEARED_AT_ONCE = 10_000
 NOBODY = "resettling"
 """Who the audit says has let a version serve: it follows from what somebody imported."""
@@ -55,12 +62,18 @@ class Resettling:
         async with self._database.read() as session:
             waiting = await _owners(session, AreaState.PREPARING)
             over = await _owners(session, AreaState.ENDED, tables.Area.valid_to < now - REMEMBERED_FOR)
+            closed = await _owners(session, AreaState.CLOSED, tables.Area.valid_to < now - 2 * REMEMBERED_FOR)
         for owner in waiting:
-            if owner in self._authorities and await self._prepare(self._authorities[owner]):
+            if owner is not None and owner not in self._authorities:
+                continue  # without its file nobody knows who is inside: what serves goes on serving
+            if owner is not None and await self._prepare(self._authorities[owner]):
                 return True
             if await self._let_serve(owner, now):
                 return True
-        return bool(over) and await self._clear(now - REMEMBERED_FOR)
+        if over:
+            await self._close(now - REMEMBERED_FOR)
+            return True
+        return bool(closed) and await self._clear(now - 2 * REMEMBERED_FOR)
 
     # ── before ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -86,19 +99,21 @@ class Resettling:
         async with self._database.write() as session:
             await atlas.hold(session)
             rows = [row for row in await _preparing(session, owner) if row.valid_from <= now]
-            if not rows or (
-                owner in self._authorities and await _page(session, owner, min(r.derived_to for r in rows))
-            ):
+            if not rows or (owner is not None and await _page(session, owner, min(r.derived_to for r in rows))):
                 return False  # somebody joined just now
-            before = update(tables.Area).where(
-                tables.Area.code.in_([row.code for row in rows]), tables.Area.state == AreaState.SERVING
-            )
-            await session.execute(before.values(state=AreaState.ENDED, valid_to=now))
+            codes = [row.code for row in rows]
+            before = (
+                await session.scalars(
+                    select(tables.Area).where(tables.Area.code.in_(codes), tables.Area.state == AreaState.SERVING)
+                )
+            ).all()
+            for row in before:
+                row.state, row.valid_to = AreaState.ENDED, now
             for row in rows:
                 row.state, row.valid_from = AreaState.SERVING, now
             await session.flush()
-            if owner is not None:
-                await relocate(session, owner)
+            for one in sorted({owner, *(row.authority for row in before)} - {None}, key=str):
+                await straighten(session, str(one), codes)
             await atlas.new_edition(session)
             serving = [f"{row.code} v{row.version}" for row in rows]
             subject = serving[0] if len(rows) == 1 else f"{len(rows)} areas"
@@ -108,9 +123,17 @@ class Resettling:
 
     # ── after ───────────────────────────────────────────────────────────────────────────────────────
 
+    async def _close(self, before: datetime) -> None:
+        """Of versions that ended before only the boundary counts now: at once, so that whoever asks finds all or none."""
+        async with self._database.write() as session:
+            await atlas.hold(session)
+            over = update(tables.Area).where(tables.Area.state == AreaState.ENDED, tables.Area.valid_to < before)
+            await session.execute(over.values(state=AreaState.CLOSED).execution_options(synchronize_session=False))
+            await atlas.new_edition(session)
+
     async def _clear(self, before: datetime) -> bool:
-        """Forget who was inside versions that ended long ago, so many at a time."""
-        over = select(tables.Area.id).where(tables.Area.state == AreaState.ENDED, tables.Area.valid_to < before)
+        """Forget who was inside them, so many at a time; whether there may be more."""
+        over = select(tables.Area.id).where(tables.Area.state == AreaState.CLOSED, tables.Area.valid_to < before)
         key = (tables.Membership.area, tables.Membership.recipient_id, tables.Membership.place_id)
         async with self._database.write() as session:
             await atlas.hold(session)
@@ -120,8 +143,86 @@ class Resettling:
                 return True
             ended = update(tables.Area).where(tables.Area.id.in_(over)).values(state=AreaState.CLEARED)
             await session.execute(ended.execution_options(synchronize_session=False))
-            await atlas.new_edition(session)
         return False
+
+
+# ── in the step ─────────────────────────────────────────────────────────────────────────────────────
+
+
+async def straighten(session: AsyncSession, owner: str, changed: Sequence[str]) -> int:
+    """Put right what depends on several areas, now that these have changed. The caller holds the atlas.
+
+    How many have not said any more where in the comune they are.
+    """
+    of_owner = (tables.Area.authority == owner, tables.Area.state.in_((AreaState.SERVING, AreaState.ENDED)))
+    rows = (await session.scalars(select(tables.Area).where(*of_owner))).all()
+    serving = {row.id: atlas.area_of(row) for row in rows if row.state is AreaState.SERVING}
+    ended = [atlas.area_of(row) for row in rows if row.state is AreaState.ENDED and row.code in changed]
+    for number, whole in serving.items():
+        parts, before = parts_of(whole, serving.values()), parts_of(whole, ended, serving.values())
+        if parts or before:
+            await _straighten_border(session, owner, number, whole, parts, before)
+    await _straighten_names(session, owner, serving, changed)
+    return await relocate(session, owner)
+
+
+async def _straighten_border(
+    session: AsyncSession, owner: str, number: int, whole: Area, parts: Sequence[Area], before: Sequence[Area]
+) -> None:
+    """Outside a whole belongs to it who is in a part that serves; not any more who was in one that served before."""
+    shapes = (shape for part in (*parts, *before) for shape in part.fence.flattened().shapes)
+    beyond = Geofence(tuple(dict.fromkeys(shapes)), without=whole.fence.flattened())
+    query = text(
+        f"SELECT p.id, p.recipient_id, p.lat, p.lon FROM ({dialects.pairs(session, 'cells', 'first', 'last')}) c"
+        " JOIN places p ON p.cell BETWEEN c.first AND c.last JOIN recipients r ON r.id = p.recipient_id"
+        " WHERE r.authority = :owner"
+    )
+    full, edge = cover(beyond)
+    cells = json.dumps([*full, *edge])
+    people = (await session.execute(query, {"cells": cells, "owner": owner})).all() if full or edge else []
+    if not people:
+        return
+    ids, recipients, lats, lons = (np.array(column) for column in zip(*people, strict=True))
+    outside = inside(beyond, lats, lons) & ~inside(whole.fence, lats, lons)
+    in_part = np.zeros(len(ids), dtype=bool)
+    for part in parts:
+        in_part |= inside(part.fence, lats, lons)
+    strays = ids[outside & ~in_part].tolist()
+    await session.execute(
+        text(f"DELETE FROM memberships WHERE area = :area AND place_id IN ({dialects.numbers(session, 'places')})"),
+        {"area": number, "places": json.dumps(strays)},
+    )
+    belong = np.flatnonzero(outside & in_part)
+    found = [
+        {"area": number, "recipient_id": recipient, "place_id": place}
+        for recipient, place in zip(recipients[belong].tolist(), ids[belong].tolist(), strict=True)
+    ]
+    if found:
+        await session.execute(dialects.insert_new(session, tables.Membership), found)
+
+
+async def _straighten_names(
+    session: AsyncSession, owner: str, serving: Mapping[int, Area], changed: Sequence[str]
+) -> None:
+    """Whoever has only said a name belongs to what that overlaps now."""
+    comune = next((area for area in serving.values() if area.code == owner), None)
+    if comune is None:
+        return
+    others = tuple(area for area in serving.values() if area is not comune)
+    territory = Territory(comune, others, versions=serving)
+    for named in others:
+        meant = territory.around(Place(Precision.FRAZIONE, (named.code,)))
+        for number, area in serving.items():
+            if area is named or not {area.code, named.code} & set(changed):
+                continue
+            said = "FROM places p WHERE p.lat IS NULL AND p.area = :named"
+            statement = f"DELETE FROM memberships WHERE area = :area AND place_id IN (SELECT p.id {said})"
+            if number in meant:
+                statement = (
+                    "INSERT INTO memberships (area, recipient_id, place_id)"
+                    f" SELECT CAST(:area AS bigint), p.recipient_id, p.id {said} ON CONFLICT DO NOTHING"
+                )
+            await session.execute(text(statement), {"area": number, "named": named.code})
 
 
 async def relocate(session: AsyncSession, authority: str) -> int:

@@ -155,6 +155,8 @@ async def end(
     session: AsyncSession, recipient: tables.Recipient, authority: Authority, *, keyword: str, now: datetime
 ) -> None:
     """Erase a recipient's addresses and places, and keep the proof that they asked for it."""
+    # Before their row is touched: in the step in which a new outline serves that comes after the atlas, too.
+    await atlas.current(session, authority)
     recipient.left_at, recipient.located = now, False
     theirs = (
         select(tables.Address, tables.ChannelAccount.channel)
@@ -166,7 +168,6 @@ async def end(
         if address.fingerprint is not None:
             _keep_proof(session, authority, channel, address.fingerprint, "leave", keyword, now)
         address.sealed = address.fingerprint = None
-    await atlas.current(session, authority)
     await _forget_places(session, recipient)
 
 

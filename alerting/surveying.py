@@ -118,7 +118,7 @@ async def end(session: AsyncSession, code: str, *, actor: str, now: datetime) ->
     await _give_up_preparing(session, [code])
     await _end(session, [code], now)
     await atlas.new_edition(session)
-    unlocated = await resettling.relocate(session, row.authority) if row.authority else 0
+    unlocated = await resettling.straighten(session, row.authority, [code]) if row.authority else 0
     await audit.write(session, at=now, actor=actor, action="end area", subject=f"{code} v{row.version}")
     return unlocated
 

@@ -53,6 +53,21 @@ def overlap(one: Area, other: Area) -> bool:
     return shared > STRAY_SHARE * min(one.fence.area_km2, other.fence.area_km2)
 
 
+def parts_of(whole: Area, areas: Iterable[Area], between: Iterable[Area] = ()) -> list[Area]:
+    """Which of these are parts of another, or parts of its parts; `between` are areas that may stand above them."""
+    areas = list(areas)
+    above = {area.code: area.parent for area in (*areas, *between)}
+
+    def is_part(area: Area) -> bool:
+        seen, code = {area.code}, area.parent
+        while code is not None and code != whole.code and code not in seen:
+            seen.add(code)
+            code = above.get(code)
+        return code == whole.code
+
+    return [area for area in areas if area.code != whole.code and is_part(area)]
+
+
 class UnknownArea(LookupError):
     """Nobody knows this code. Names those that look like it."""
 

@@ -12,8 +12,10 @@ class AreaState(Enum):
     """Alerts that name the area mean this one."""
     ENDED = "ended"
     """Another serves. Who was inside is still known: an alert drafted before may be on its way."""
+    CLOSED = "closed"
+    """Who is inside follows from the boundary alone. Who was is left in the rows for whoever has asked before."""
     CLEARED = "cleared"
-    """Only the boundary is left; who is inside follows from that."""
+    """Only the boundary is left."""
 
     def __str__(self) -> str:
         return self.value

@@ -189,26 +189,32 @@ class Territory:
         """The numbers of the versions somebody with this place belongs to.
 
         A point belongs to the areas that hold it; a name to the area and to all that overlap it, as nobody knows where
-        in it they are. Both to whatever these are parts of: two outlines of one border never agree to the metre.
+        in it they are. Both to whatever these are parts of: two outlines of one border never agree to the metre. A
+        point only as they serve, for what will serve beside a new outline is not known before.
         """
         if place.point is not None:
             found = {self._numbers[at] for at in self._index.holding(place.point)}
-        else:
-            found = set().union(*(self._overlapping(code) for code in place.areas))
+            return frozenset(found | self._wholes(found & self._serving) & self._serving)
+        found = set().union(*(self._overlapping(code) for code in place.areas))
         return frozenset(found | self._wholes(found))
 
     def around_many(self, lats: Floats, lons: Floats) -> dict[int, Mask]:
         """What `around` says of many points: for each version the mask of those that belong to it."""
         masks = {number: inside(area.fence, lats, lons) for number, area in self.versions.items()}
         held = dict(masks)
-        for number in masks:
-            for whole in self._wholes([number]):
+        for number in self._serving:
+            for whole in self._wholes([number]) & self._serving:
                 masks[whole] = masks[whole] | held[number]
         return masks
 
     @cached_property
     def _numbers(self) -> tuple[int, ...]:
         return tuple(self.versions)
+
+    @cached_property
+    def _serving(self) -> frozenset[int]:
+        now = {(area.code, area.version) for area in self.areas}
+        return frozenset(number for number, area in self.versions.items() if (area.code, area.version) in now)
 
     @cached_property
     def _index(self) -> FenceIndex:

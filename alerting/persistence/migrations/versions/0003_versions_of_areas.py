@@ -38,7 +38,9 @@ def _number_areas() -> None:
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column(
             "state",
-            sa.Enum("preparing", "serving", "ended", "cleared", name="areastate", native_enum=False, length=32),
+            sa.Enum(
+                "preparing", "serving", "ended", "closed", "cleared", name="areastate", native_enum=False, length=32
+            ),
             nullable=False,
         ),
         sa.Column(
