@@ -124,7 +124,7 @@ class Resettling:
     # ── after ───────────────────────────────────────────────────────────────────────────────────────
 
     async def _close(self, before: datetime) -> None:
-        """Of versions that ended before only the boundary counts now: at once, so that whoever asks finds all or none."""
+        """Of versions that ended before only the boundary counts now: whoever asks finds all of their people."""
         async with self._database.write() as session:
             await atlas.hold(session)
             over = update(tables.Area).where(tables.Area.state == AreaState.ENDED, tables.Area.valid_to < before)

@@ -84,10 +84,14 @@ async def take(
     await _give_up_preparing(session, [change.area.code for change in taken])
     begins = valid_from or now
     at_once = [c for c in taken if begins <= now and c.authority not in inhabited]
-    await _end(session, [change.area.code for change in at_once], now)
+    codes = [change.area.code for change in at_once]
+    before = await _end(session, codes, now)
     session.add_all(
         row_of(change, AreaState.SERVING if change in at_once else AreaState.PREPARING, begins) for change in taken
     )
+    await session.flush()
+    for owner in sorted(before):  # whose people may have named what is another's now
+        await resettling.straighten(session, owner, codes)
     await atlas.new_edition(session)
     return changes
 
@@ -270,10 +274,17 @@ async def _give_up_preparing(session: AsyncSession, codes: Sequence[str]) -> Non
         )
 
 
-async def _end(session: AsyncSession, codes: Sequence[str], now: datetime) -> None:
+async def _end(session: AsyncSession, codes: Sequence[str], now: datetime) -> set[str]:
+    """What serves under these codes serves no more. Whose it was."""
+    owners = set[str]()
     for some in _parts_of(codes):
+        theirs = select(tables.Area.authority).where(
+            tables.Area.code.in_(some), tables.Area.state == AreaState.SERVING, tables.Area.authority.is_not(None)
+        )
+        owners.update(filter(None, await session.scalars(theirs.distinct())))
         await session.execute(
             update(tables.Area)
             .where(tables.Area.code.in_(some), tables.Area.state == AreaState.SERVING)
             .values(state=AreaState.ENDED, valid_to=now)
         )
+    return owners

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 import shapely
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import atlas, surveying
@@ -116,19 +116,24 @@ class Belonging:
 
 
 async def written(session: AsyncSession, authority: str = COMUNE) -> Belonging:
-    """As the database has it."""
+    """As the database has it; but for names of what is no area any more, which say nothing."""
     query = (
         select(tables.Place.recipient_id, tables.Place.label, tables.Area.code)
         .join(tables.Membership, tables.Membership.place_id == tables.Place.id)
         .join(tables.Area, tables.Area.id == tables.Membership.area)
         .where(tables.Area.state == AreaState.SERVING, tables.Area.authority == authority)
         .where(tables.Membership.recipient_id == tables.Place.recipient_id)
+        .where(tables.Place.lat.is_not(None) | tables.Place.area.in_(_codes_that_serve(authority)))
     )
     areas: dict[tuple[int, str], set[str]] = {}
     for recipient, label, code in (await session.execute(query)).all():
         areas.setdefault((recipient, label), set()).add(code)
     located = select(tables.Recipient.id).where(tables.Recipient.authority == authority, tables.Recipient.located)
     return Belonging(areas, set(await session.scalars(located)))
+
+
+def _codes_that_serve(authority: str) -> Select[str]:
+    return select(tables.Area.code).where(tables.Area.state == AreaState.SERVING, tables.Area.authority == authority)
 
 
 async def asked_one_by_one(session: AsyncSession, authority: str = COMUNE) -> Belonging:
