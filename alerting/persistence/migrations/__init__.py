@@ -15,6 +15,8 @@ async def migrate(url: str) -> None:
     database = Database(url)
     try:
         async with database.engine.connect() as connection:
+            # In one transaction on SQLite as well: who is killed halfway leaves nothing, and may run it again.
+            await connection.execution_options(writes="FULL")
             await connection.run_sync(_upgrade)
             await connection.commit()
     finally:
