@@ -9,7 +9,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import atlas
-from alerting.domain.authority import Authority, ChannelAccess
+from alerting.domain.authority import Authority, ChannelAccess, Territory
 from alerting.domain.delivery import Channel
 from alerting.domain.recipients import Label, Place, Precision
 from alerting.persistence import tables
@@ -184,8 +184,13 @@ async def find(session: AsyncSession, who: Subscriber, seal: Seal) -> tables.Add
 async def settle(
     session: AsyncSession, recipient: tables.Recipient, places: Sequence[Place], authority: Authority
 ) -> None:
-    """Give a recipient these places, instead of what was known before, and derive the areas they lie in."""
-    territory = await atlas.current(session, authority)
+    """Give a recipient these places, instead of what was known before, and derive the areas they lie in.
+
+    Not to somebody who has left meanwhile: of them nothing is kept.
+    """
+    territory = (await hold(session, recipient, authority)).territory
+    if recipient.left_at is not None:
+        return
     await _forget_places(session, recipient)
     said = [place for place in places if place.precision is not Precision.NONE]
     rows = [tables.Place(**place_values(recipient.id, place)) for place in said]
@@ -197,6 +202,16 @@ async def settle(
         for number in sorted(territory.around(place))
     )
     recipient.located = territory.knows_home(said)
+
+
+async def hold(session: AsyncSession, recipient: tables.Recipient, authority: Authority) -> Authority:
+    """Somebody whose places are about to change, locked; the authority with its territory as it is now, and stays.
+
+    Two who change them at once would each forget what the other keeps. The atlas comes first, as for who resettles.
+    """
+    territory = await atlas.current(session, authority)
+    await session.refresh(recipient, ["left_at"], with_for_update={"key_share": True})
+    return replace(authority, territory=territory)
 
 
 async def _forget_places(session: AsyncSession, recipient: tables.Recipient) -> None:
@@ -217,23 +232,16 @@ def place_values(recipient: int, place: Place) -> dict[str, Any]:
     }
 
 
-async def hold(session: AsyncSession, recipient: int, authority: Authority) -> tuple[tables.Recipient, Authority]:
-    """Somebody whose places are about to change, locked, and the authority with its territory as it is now.
-
-    Two who change them at once would each forget what the other keeps. The atlas comes first, as for who resettles.
-    """
-    now = replace(authority, territory=await atlas.current(session, authority))
-    return await session.get_one(tables.Recipient, recipient, with_for_update=True, populate_existing=True), now
-
-
 async def keep_place(session: AsyncSession, recipient: tables.Recipient, place: Place, authority: Authority) -> None:
     """One place more, or the place of this label anew."""
+    authority = await hold(session, recipient, authority)
     others = [known for known in await places_of(session, recipient, authority) if known.label is not place.label]
     await settle(session, recipient, [*others, place], authority)
 
 
 async def forget_place(session: AsyncSession, recipient: tables.Recipient, label: Label, authority: Authority) -> bool:
     """Whether there was such a place. Who has none left is told of everything in the comune."""
+    authority = await hold(session, recipient, authority)
     known = await places_of(session, recipient, authority)
     kept = [place for place in known if place.label is not label]
     if len(kept) < len(known):

@@ -235,11 +235,12 @@ class Preview:
     place_unknown: int
     by_area: dict[str, int]
     by_account: tuple[AccountShare, ...]
+    """All the authority has, also those on which nobody is meant."""
 
     @property
     def minutes(self) -> float:
         """Until the last hand-over, all accounts working side by side."""
-        return max((share.minutes() for share in self.by_account), default=0.0)
+        return max((share.minutes() for share in self.by_account if share.recipients), default=0.0)
 
 
 COUNT = """
@@ -267,7 +268,11 @@ async def preview(session: AsyncSession, target: Target, authority: Authority, l
     selection = await select_recipients(session, target, authority)
     counted = await _count(session, selection) if selection.parts else []
     accounts = {account: (int(number), int(unknown)) for area, account, number, unknown in counted if not area}
-    shares = [await _share(session, account, number, lane) for account, (number, _) in sorted(accounts.items())]
+    theirs = select(tables.ChannelAccount.name).where(
+        tables.ChannelAccount.authority == target.authority, tables.ChannelAccount.live == target.live
+    )
+    names = sorted({*accounts, *await session.scalars(theirs)})
+    shares = [await _share(session, name, accounts.get(name, (0, 0))[0], lane) for name in names]
     recipients, unknown = (sum(counts) for counts in zip(*accounts.values(), strict=True)) if accounts else (0, 0)
     by_area = {area: int(number) for area, _, number, _ in counted if area and number}
     return Preview(

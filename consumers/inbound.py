@@ -141,7 +141,8 @@ class Inbound:
         address = await subscribing.find(session, who, self._seal)
         if address is None:
             return who.authority.texts.ask_join
-        recipient, authority = await subscribing.hold(session, address.recipient_id, who.authority)
+        recipient = await session.get_one(tables.Recipient, address.recipient_id)
+        authority = await subscribing.hold(session, recipient, who.authority)
         if recipient.left_at is not None:  # they wrote two texts at once
             return authority.texts.ask_join
         known = await subscribing.places_of(session, recipient, authority)

@@ -251,7 +251,9 @@ async def _preview(
     async with parts.database.read() as session:
         found = await targeting.preview(session, target, authority, lane)
     rendered = rendering.render(alert)
-    euros = [_euro(share, authority, role) for share in found.by_account]
+    # That an account is not among them would tell whoever sees no person that there is none.
+    shares = [share for share in found.by_account if share.recipients or role in SEES_NO_PERSON]
+    euros = [_euro(share, authority, role) for share in shares]
     return PreviewOut(
         authority=authority.code,
         lane=lane,
@@ -271,9 +273,9 @@ async def _preview(
                 minutes=share.minutes(shown_at_most(share.recipients, role)),
                 euro=euro,
             )
-            for share, euro in zip(found.by_account, euros, strict=True)
+            for share, euro in zip(shares, euros, strict=True)
         ],
-        minutes=max((s.minutes(shown_at_most(s.recipients, role)) for s in found.by_account), default=0.0),
+        minutes=max((s.minutes(shown_at_most(s.recipients, role)) for s in shares), default=0.0),
         euro=None if None in euros else round(sum(filter(None, euros)), 2),
         text=rendered.body,
         characters=[

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from sqlalchemy.exc import SQLAlchemyError
 
 from alerting import atlas, authorities, signatures
 from alerting.amqp import Link, Publisher
@@ -48,6 +49,8 @@ def create_app(settings: Settings) -> FastAPI:
     async def connected(app: FastAPI) -> AsyncIterator[None]:
         database, link = Database(database_url), Link(amqp, "api")
         link.start()
+        with suppress(SQLAlchemyError, OSError):  # then they are read as soon as the database is back
+            await atlas.refresh(database, known)
         following = asyncio.create_task(atlas.follow(database, known), name="following the atlas")
         receiver = Receiver(database, known, heard, sign)
         app.state.parts = Parts(settings, database, known, seal, link, Publisher(link), heard, sign, receiver)

@@ -199,9 +199,9 @@ async def write_places(
     """All their places, instead of what was known before. Without any they are told of everything in the comune."""
     async with parts.database.write() as session:
         row, authority = await _person(session, recipient, parts, actor)
-        row, authority = await subscribing.hold(session, row.id, authority)
+        authority = await subscribing.hold(session, row, authority)
         if row.left_at is not None:
-            raise Problem(404, f"recipient {recipient} has left meanwhile")
+            raise _gone(recipient)
         places = places_in(said.places, authority)
         await subscribing.settle(session, row, places, authority)
         await audit.write(
@@ -243,7 +243,7 @@ async def _person(
     """Somebody who is subscribed, and to whom. A public channel is nobody."""
     row = await session.get(tables.Recipient, recipient) if 0 < recipient < 2**63 else None
     if row is None or row.left_at is not None:
-        raise Problem(404, f"there is no recipient {recipient}, or they have left")
+        raise _gone(recipient)
     within(actor, row.authority)
     if row.is_channel:
         raise Problem(409, f"recipient {recipient} is a public channel: take it out of {row.authority}'s file")
@@ -251,6 +251,10 @@ async def _person(
     if authority is None:
         raise Problem(409, f"{row.authority} no longer speaks through this system: put its file back, then ask again")
     return row, authority
+
+
+def _gone(recipient: int) -> Problem:
+    return Problem(404, f"there is no recipient {recipient}, or they have left")
 
 
 def _places_out(row: tables.Recipient, places: Sequence[Place], authority: Authority) -> PlacesOut:
