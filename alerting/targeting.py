@@ -20,7 +20,7 @@ from alerting.domain.delivery import FIRST_FINAL, MAY_HAVE_ARRIVED, Channel
 from alerting.domain.lanes import Lane
 from alerting.domain.recipients import Place, Precision
 from alerting.persistence import dialects, tables
-from geo.areas import STRAY_SHARE, Area
+from geo.areas import STRAY_SHARE, Area, parts_of
 from geo.cells import CellRange, cover
 from geo.matching import inside
 from geo.shapes import Geofence, km2_outside
@@ -117,7 +117,10 @@ async def select_recipients(session: AsyncSession, target: Target, authority: Au
         fences = [atlas.fence_of(row) for row in named if row.state not in KNOWS_WHO]
         parts += [part for fence in fences for part in await _inside(session, fence, parameters)]
     elif named:
-        shapes = (shape for row in named for shape in atlas.fence_of(row).shapes)
+        # Their parts too, as far as they lie over the border: whoever belongs to a part belongs to the whole.
+        meant = [atlas.area_of(row) for row in named]
+        theirs = [part for whole in meant for part in parts_of(whole, authority.territory.areas)]
+        shapes = (shape for area in (*meant, *theirs) for shape in area.fence.shapes)
         fence = Geofence(tuple(dict.fromkeys(shapes)), without=target.without)
         parts += await _inside(session, fence, parameters)
     if target.drawn is not None:

@@ -133,8 +133,13 @@ async def held_before(case: Case, authority: Authority) -> Outlook:
 
 
 def outlook_of(row: tables.Alert) -> Outlook:
-    """What an alert of ours tells of the weather of the whole comune; nothing where it is of another kind or place."""
+    """What an alert of ours tells of the weather of the whole comune; nothing where it is of another kind or place.
+
+    Nor where it leaves somebody out: they have not been told.
+    """
     if row.kind is not Kind.ALLERTA_METEO or row.authority not in row.areas or row.msg_type is cap.MsgType.CANCEL:
+        return ()
+    if row.geofence.get("left_out"):
         return ()
     alert = cap_json.from_json(row.document)
     info = alert.first

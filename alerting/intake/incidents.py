@@ -367,12 +367,12 @@ def _nearness(known: tables.Alert, before: cap.Alert, sources: dict[str, Source]
 
 
 def _union(where: Where, known: tables.Alert, authority: Authority) -> Where:
-    drawn = _drawn(known)
-    fence = where.drawn.union(drawn) if where.drawn and drawn else where.drawn or drawn
-    areas = tuple(dict.fromkeys((*where.areas, *known.areas)))
+    before = _where_of(known, authority)
+    fence = where.drawn.union(before.drawn) if where.drawn and before.drawn else where.drawn or before.drawn
+    areas = tuple(dict.fromkeys((*where.areas, *before.areas)))
     if authority.code in areas:
         return Where((authority.code,))
-    names = ", ".join(dict.fromkeys(name for name in (_drawn_name(known), where.drawn_name) if name))
+    names = ", ".join(dict.fromkeys(name for name in (before.drawn_name, where.drawn_name) if name))
     return Where(areas, fence, shortened(names, LONGEST_NAME))
 
 
@@ -400,7 +400,8 @@ async def _all_clear(
     if of_another:  # who says that it goes on, or grows, is not passed over by who says that it is over
         then = more_cautious(then, Then.PAGE)
     end = replace(said.info, response_type=(cap.ResponseType.ALL_CLEAR,))
-    where = Where(tuple(issued.areas), _drawn(issued), _drawn_name(issued) or said.where.drawn_name)
+    told = _where_of(issued, said.authority)
+    where = replace(told, drawn_name=told.drawn_name or said.where.drawn_name)
     over = replace(said, infos=(end, *said.infos[1:]), where=where)
     replaced = None if of_another else draft
     return await _follow(case, over, then, updates=issued, instead_of=replaced, is_graver=False)
@@ -413,13 +414,21 @@ def _composed(case: Case, said: Report, now: datetime, updates: cap.Alert | None
     return of_infos(said.infos, said.message, said.meaning, said.authority, case.source, said.where, now, updates)
 
 
-def _drawn(row: tables.Alert) -> Geofence | None:
-    return parse_geojson(row.geofence["drawn"], IMPORTED).flattened() if row.geofence["drawn"] else None
+def _where_of(row: tables.Alert, authority: Authority) -> Where:
+    """Where people were told of it: its areas and what was drawn, which is the last of what its document says.
 
-
-def _drawn_name(row: tables.Alert) -> str:
-    """What was drawn is the last of its areas."""
-    return cap_json.from_json(row.document).first.areas[-1].area_desc if row.geofence["drawn"] else ""
+    All of it as the document draws it, where somebody was left out, or where an area of it is no more.
+    """
+    areas = cap_json.from_json(row.document).first.areas
+    known = {area.code for area in authority.territory.areas}
+    if row.geofence.get("left_out") or not known.issuperset(row.areas):
+        polygons = (polygon for area in areas for polygon in area.polygons)
+        circles = (circle for area in areas for circle in area.circles)
+        return Where(drawn=Geofence((*polygons, *circles)), drawn_name=", ".join(area.area_desc for area in areas))
+    if row.geofence["drawn"] is None:
+        return Where(tuple(row.areas))
+    fence = parse_geojson(row.geofence["drawn"], IMPORTED).flattened()
+    return Where(tuple(row.areas), fence, areas[-1].area_desc)
 
 
 def _rank(colour: Colour | None) -> int:
@@ -433,4 +442,4 @@ def _fence(where: Where, authority: Authority) -> Geofence:
 
 
 def _place_of(row: tables.Alert, authority: Authority) -> Geofence:
-    return _fence(Where(tuple(row.areas), _drawn(row)), authority)
+    return _fence(_where_of(row, authority), authority)
