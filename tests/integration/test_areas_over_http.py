@@ -18,7 +18,7 @@ from alerting import atlas, authorities, surveying
 from alerting.actors import Role
 from alerting.api import areas
 from alerting.api.security import create_actor
-from alerting.persistence import tables
+from alerting.persistence import migrate, tables
 from geo.areas import Area, AreaKind
 from geo.geojson import parse_geojson, to_geojson
 from geo.shapes import Geofence
@@ -187,15 +187,14 @@ async def test_many_different_maps_asked_for_at_once_are_all_drawn(town: Town, m
 
 
 @one_database
-async def test_two_towns_in_one_process_keep_their_maps_apart(
-    town: Town, tmp_path: Path, amqp_prefix: str, sqlite_template: Path
-) -> None:
+async def test_two_towns_in_one_process_keep_their_maps_apart(town: Town, tmp_path: Path) -> None:
     """As the tests do: an edition says nothing of whose it is."""
     here = await town.ask("GET", "/v1/areas/outlines?kind=frazione")
     other = tmp_path / "altro"
     other.mkdir()
-    shutil.copy(sqlite_template, other / "altro.db")
-    async with serving(f"sqlite+aiosqlite:///{other / 'altro.db'}", NOWHERE_TO_PUBLISH, "t.", other) as elsewhere:
+    url = f"sqlite+aiosqlite:///{other / 'altro.db'}"
+    await migrate(url)
+    async with serving(url, NOWHERE_TO_PUBLISH, "t.", other) as elsewhere:
         async with elsewhere.database.write() as session:
             for row in await session.scalars(select(tables.Area).where(tables.Area.kind == AreaKind.FRAZIONE)):
                 row.name = "Altrove"
