@@ -1,4 +1,4 @@
-"""An alert drafted with one outline while another comes to serve: whoever is inside either is told, however far it is."""
+"""An alert drafted with one outline while another comes to serve: whoever is inside either is told."""
 
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
@@ -165,11 +165,8 @@ async def test_an_area_that_was_left_out_stays_so_as_it_was_drawn(town: Database
     identifier = await drafted(town, piena(areas=(COMUNE,), left_out=LeftOut((FORNACETTE,))))
     await taken(town, NEXT)
     await resettled(town)
-    everybody = set(people.values())
-    assert await told(town, await issued(town, identifier)) >= everybody - those(people, "lost", "kept", "named")
-    assert await audience(town, 1) == those(
-        people, "gained", "capoluogo", "named"
-    )  # not all of the new one is left out
+    # By name they are told now: not all of the new outline is left out.
+    assert await told(town, await issued(town, identifier)) == those(people, "gained", "capoluogo", "named")
 
 
 @pytest.mark.parametrize("page", [1, 3, 7])
@@ -179,7 +176,7 @@ async def test_an_outline_that_comes_to_serve_between_two_pages_loses_nobody(
     for name in ("FIRST_PAGE", "PAGE"):
         monkeypatch.setattr(fanout, name, page)
     monkeypatch.setattr(fanout, "FEW", 0)
-    freeze, turn = fanout._freeze, [0]
+    turn = [0]
     events: dict[int, Callable[[], Any]] = {
         2: lambda: resettled(town),
         4: lambda: resettled(town, NOW + REMEMBERED_FOR + timedelta(seconds=1)),
@@ -196,7 +193,7 @@ async def test_an_outline_that_comes_to_serve_between_two_pages_loses_nobody(
 
     monkeypatch.setattr(FanOut, "_page", pages)
     assert await told(town, dispatch) >= those(people, "lost", "kept", "named")
-    assert turn[0] > 2 and freeze is fanout._freeze
+    assert turn[0] > 2
 
 
 async def test_the_row_alone_tells_again_who_was_meant(town: Database, people: dict[str, int]) -> None:
