@@ -9,7 +9,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import atlas
-from alerting.domain.authority import Authority, ChannelAccess, Territory
+from alerting.domain.authority import Authority, ChannelAccess
 from alerting.domain.delivery import Channel
 from alerting.domain.recipients import Label, Place, Precision
 from alerting.persistence import tables

@@ -147,7 +147,7 @@ async def asked_one_by_one(session: AsyncSession, authority: str = COMUNE) -> Be
         codes = _codes_of(place, known)
         if codes:
             areas[place.recipient_id, place.label] = codes
-        if codes and (place.lat is not None or place.area != authority):
+        if codes and place.label == Label.CASA.value and (place.lat is not None or place.area != authority):
             located.add(place.recipient_id)
     return Belonging(areas, located)
 

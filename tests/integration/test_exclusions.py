@@ -178,7 +178,9 @@ async def peopled(town: Town) -> dict[int, tuple[Place, ...]]:
 
 def is_meant(places: tuple[Place, ...], alert: Alert) -> bool:
     said_where = any(
-        bool(AREAS.of(place.point)) if place.point is not None else place.areas != (COMUNE,) for place in places
+        bool(AREAS.of(place.point)) if place.point is not None else place.areas != (COMUNE,)
+        for place in places
+        if place.label is Label.CASA
     )
     return not said_where or any(alert.means(place) for place in places)
 

@@ -30,7 +30,8 @@ from tests.integration.surveys import (
 from tests.shared_servers import a_database
 
 BEFORE = "0002"
-BY_CELL = "places_by_cell"
+OF_ONE_DATABASE = {"places_by_cell", "recipients_told", "addresses_told"}
+"""Indexes that are another one on PostgreSQL than on SQLite, or only there: Alembic does not see which."""
 ANNA, BRUNO = 1, 2
 """At a point in Fornacette, and by its name."""
 AREAS = """INSERT INTO areas
@@ -184,8 +185,8 @@ async def test_up_and_down_and_up_comes_to_the_same_tables_as_once(before: Datab
         different = await connection.run_sync(
             lambda sync: compare_metadata(MigrationContext.configure(sync), tables.Table.metadata)
         )
-    # Of the two indexes of this name Alembic compares the one that is for the other database.
-    assert [one for one in different if one[0] not in ("add_index", "remove_index") or one[1].name != BY_CELL] == []
+    of_both = [one for one in different if not (one[0].endswith("_index") and one[1].name in OF_ONE_DATABASE)]
+    assert of_both == []
 
 
 async def test_a_migration_that_fails_halfway_changes_nothing_and_can_be_run_again(
