@@ -17,6 +17,10 @@ class Role(Enum):
         return self.value
 
 
+COMMAND_LINE = "command line"
+"""Who acts where somebody types a command on the machine itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class Actor:
     """A person or a feed that was recognised by its token. `authority` None means any."""

@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import atlas, logs, surveying
-from alerting.commands import COMMAND_LINE
+from alerting.actors import COMMAND_LINE
 from alerting.domain.areas import AreaState
 from alerting.persistence import Database, tables
 from alerting.settings import MissingSetting, Settings

@@ -15,7 +15,7 @@ from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import audit, authorities, cap_command, dead_letters, logs, metrics
-from alerting.actors import Role
+from alerting.actors import COMMAND_LINE, Role
 from alerting.amqp import Link, declares
 from alerting.domain.lanes import Lane
 from alerting.ending import Ending, let_go
@@ -33,7 +33,6 @@ from alerting.topology import topology
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 app.add_typer(cap_command.app, name="cap")
 
-COMMAND_LINE = "command line"
 SHOWN = 8_000  # bytes of a dead letter
 
 
