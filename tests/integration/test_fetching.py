@@ -102,7 +102,9 @@ async def test_what_has_not_changed_is_not_sent_again() -> None:
         assert await ask(url, since=first.validators) == NotModified()
 
 
-@pytest.mark.parametrize("packed", [gzip.compress(CAP), gzip.compress(CAP[:40]) + gzip.compress(CAP[40:])])
+@pytest.mark.parametrize(
+    "packed", [gzip.compress(CAP), gzip.compress(CAP[:40]) + gzip.compress(CAP[40:])], ids=["one piece", "two pieces"]
+)
 async def test_gzip_is_unpacked(packed: bytes) -> None:
     async with always(lambda: xml(packed, {"Content-Encoding": "gzip"})) as url:
         answer = await ask(url)
@@ -290,7 +292,11 @@ async def test_nobody_at_home_is_a_sentence() -> None:
         await ask(url)
 
 
-@pytest.mark.parametrize("packed", [gzip.compress(CAP)[:-10], gzip.compress(CAP)[:20] + b"?" * 40, b"no gzip at all"])
+@pytest.mark.parametrize(
+    "packed",
+    [gzip.compress(CAP)[:-10], gzip.compress(CAP)[:20] + b"?" * 40, b"no gzip at all"],
+    ids=["cut off", "garbled", "no gzip at all"],
+)
 async def test_damaged_gzip_is_not_taken(packed: bytes) -> None:
     assert "broke off" in await refused(always(lambda: xml(packed, {"Content-Encoding": "gzip"})))
 
