@@ -37,6 +37,7 @@ from tests.integration.surveys import (
     area,
     argine,
     as_known,
+    asked_one_by_one,
     assert_as_asked_one_by_one,
     resettled,
     somewhere,
@@ -203,6 +204,27 @@ async def test_two_at_once_come_to_the_same_end(town: Database) -> None:
     await assert_as_asked_one_by_one(town)
     async with town.read() as session:
         assert await count(session, tables.AuditEntry) == 1
+
+
+async def test_what_is_taken_in_just_before_the_others_serve_is_prepared_first(
+    town: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare, surveys = Resettling._prepare, [[NEXT]]
+
+    async def and_then_somebody_imports(self: Resettling, authority: Authority) -> bool:
+        more = await prepare(self, authority)
+        if not more and surveys:
+            await taken(town, *surveys.pop())
+        return more
+
+    monkeypatch.setattr(Resettling, "_prepare", and_then_somebody_imports)
+    await taken(town, area(CAPOLUOGO))
+    at_work = Resettling(town, AUTHORITIES)
+    while (await versions(town))[-1][1] is not AreaState.SERVING or surveys:
+        await at_work.look(NOW)
+        async with town.read() as session:
+            assert await written(session) == await asked_one_by_one(session)
+    assert [number for number, _ in await versions(town)] == [1, 2]
 
 
 # ── while people join, move and leave ───────────────────────────────────────────────────────────────

@@ -1,18 +1,34 @@
 """Joining, leaving, saying where one lives; and what stays behind of whoever left."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from alerting.domain.authority import Authority
 from alerting.domain.delivery import Channel
-from alerting.domain.recipients import NOWHERE, Place, Precision
+from alerting.domain.recipients import NOWHERE, Label, Place, Precision
 from alerting.persistence import Database, tables
-from alerting.subscribing import SecondAddressTaken, Subscriber, areas_of, find, join, leave, settle
+from alerting.subscribing import (
+    SecondAddressTaken,
+    Subscriber,
+    areas_of,
+    find,
+    forget_place,
+    join,
+    keep_place,
+    leave,
+    places_of,
+    settle,
+)
 from geo.cells import cell_of
 from geo.shapes import Point
 from tests.integration.calcinaia import CALCINAIA, NOW, SEAL, citizen, codes_of, count, five_comuni, one_database
+from tests.integration.engine import ONE_KIND
 
 IN_FORNACETTE = Point(43.6720, 10.5900)
 IN_NO_FRAZIONE = Point(43.6850, 10.6400)
@@ -191,3 +207,42 @@ async def test_a_new_place_takes_the_place_of_the_old_one(town: Database) -> Non
     async with town.read() as session:
         assert await count(session, tables.Place) == 0
         assert not (await session.get_one(tables.Recipient, recipient)).located
+
+
+@ONE_KIND
+async def test_of_who_leaves_while_their_new_place_is_written_down_nothing_is_kept(town: Database) -> None:
+    async with town.write() as session:
+        recipient, _ = await join(session, citizen(1), SEAL, keyword="Attiva", now=NOW, places=[FORNACETTE])
+    for write in (settle_at, keep_place, forgets):
+        async with town.write() as session:
+            row = await session.get_one(tables.Recipient, recipient)
+            async with town.write() as other:
+                await leave(other, citizen(1), SEAL, keyword="Disattiva", now=NOW)
+            await write(session, row, FORNACETTE, CALCINAIA)
+        async with town.read() as session:
+            assert await count(session, tables.Place) == await count(session, tables.Membership) == 0
+            assert not (await session.get_one(tables.Recipient, recipient)).located
+
+
+async def settle_at(session: AsyncSession, row: tables.Recipient, place: Place, authority: Authority) -> None:
+    await settle(session, row, [place], authority)
+
+
+async def forgets(session: AsyncSession, row: tables.Recipient, place: Place, authority: Authority) -> None:
+    await forget_place(session, row, place.label, authority)
+
+
+@ONE_KIND
+async def test_two_places_named_at_once_are_both_kept(town: Database) -> None:
+    async with town.write() as session:
+        recipient, _ = await join(session, citizen(1), SEAL, keyword="Attiva", now=NOW)
+
+    async def names(label: Label) -> None:
+        async with town.write() as session:
+            row = await session.get_one(tables.Recipient, recipient)
+            await keep_place(session, row, replace(FORNACETTE, label=label), CALCINAIA)
+
+    await asyncio.gather(*map(names, Label))
+    async with town.read() as session:
+        row = await session.get_one(tables.Recipient, recipient)
+        assert [place.label for place in await places_of(session, row, CALCINAIA)] == list(Label)
