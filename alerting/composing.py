@@ -18,6 +18,9 @@ from geo.shapes import Circle, Geofence, Polygon, Shape, km2_outside
 KM2_OUTSIDE_IGNORED = 0.05
 """Square kilometres a fence may reach over its publisher's border: drawings by two hands leave slivers."""
 
+SMALLEST_LEFT_KM2 = 0.0002
+"""Of what is cut or has something left out: two hundred square metres, a house with its garden."""
+
 LARGEST_SHARE_OUTSIDE = 0.5
 """Of one drawn shape: a small one lies elsewhere altogether and still reaches over by very little."""
 
@@ -178,8 +181,13 @@ def _meant(where: Where, authority: Authority) -> list[tuple[str, Geofence]]:
     return [
         (name + but_for if kept.area_km2 < fence.area_km2 - KM2_OUTSIDE_IGNORED else name, kept)
         for name, fence, kept in less
-        if not kept.is_empty
+        if not _is_nothing(kept)
     ]
+
+
+def _is_nothing(fence: Geofence) -> bool:
+    """Whether so little is left that rounding it for the stored drawing could leave nothing."""
+    return fence.is_empty or fence.area_km2 < SMALLEST_LEFT_KM2
 
 
 def _in_words(left_out: LeftOut, authority: Authority) -> str:
@@ -330,7 +338,7 @@ def _over_the_border(drawn: Geofence, wording: Wording, authority: Authority) ->
     territory = authority.territory.fence
     outside = km2_outside(drawn, territory)
     if wording.cut_at_border:
-        if not replace(drawn.flattened(), within=territory).is_empty:
+        if not _is_nothing(replace(drawn.flattened(), within=territory)):
             return None
         return f"lies outside the territory of {authority.name} altogether: nothing is left of it at the border"
     if outside > KM2_OUTSIDE_IGNORED or any(_lies_elsewhere(shape, authority) for shape in drawn.shapes):

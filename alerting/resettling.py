@@ -230,16 +230,18 @@ async def relocate(session: AsyncSession, authority: str) -> int:
     parameters = {"authority": authority, "true": True, "false": False}
     where = """EXISTS (
         SELECT 1 FROM places p WHERE p.recipient_id = recipients.id AND p.label = 'casa' AND (
-            (p.lat IS NOT NULL AND EXISTS (SELECT 1 FROM memberships m JOIN areas a ON a.id = m.area
-                WHERE m.recipient_id = p.recipient_id AND m.place_id = p.id AND a.state = 'serving'))
-         OR (p.lat IS NULL AND p.area IN (SELECT a.code FROM areas a
-                WHERE a.authority = :authority AND a.state = 'serving' AND a.code <> :authority))))"""
+            p.lat IS NULL OR EXISTS (SELECT 1 FROM memberships m JOIN areas a ON a.id = m.area
+                WHERE m.recipient_id = p.recipient_id AND m.place_id = p.id AND a.state = 'serving')))
+        AND NOT EXISTS (
+        SELECT 1 FROM places p WHERE p.recipient_id = recipients.id AND p.lat IS NULL AND p.area NOT IN (
+            SELECT a.code FROM areas a
+             WHERE a.authority = :authority AND a.state = 'serving' AND a.code <> :authority))"""
     theirs = "authority = :authority AND left_at IS NULL AND NOT is_channel"
     await session.execute(
-        text(f"UPDATE recipients SET located = :true WHERE {theirs} AND NOT located AND {where}"), parameters
+        text(f"UPDATE recipients SET located = :true WHERE {theirs} AND NOT located AND ({where})"), parameters
     )
     lost = await session.execute(
-        text(f"UPDATE recipients SET located = :false WHERE {theirs} AND located AND NOT {where}"), parameters
+        text(f"UPDATE recipients SET located = :false WHERE {theirs} AND located AND NOT ({where})"), parameters
     )
     return int(lost.rowcount)  # type: ignore[attr-defined]
 

@@ -1,7 +1,7 @@
 """Who speaks: a comune, its territory, its ways to reach people and its own words for each occasion."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
@@ -172,18 +172,17 @@ class Territory:
         """
         return Gazetteer((self.comune, *self.frazioni))
 
-    def knows_home(self, places: Iterable[Place]) -> bool:
-        """Whether the home among somebody's places says where in the comune they live.
+    def knows_home(self, places: Sequence[Place]) -> bool:
+        """Whether somebody's places say where in the comune they live, and none of them may be anywhere in it.
 
-        Who named no home, or no more than the comune, is told of everything in it; and so is who stands in no area
-        that serves, or names one that is no more, or nothing would ever reach them.
+        Who named no home, or for any place no more than the comune, is told of everything in it; and so is whose home
+        lies in no area that serves, or who named one that is no more, or nothing would ever reach them.
         """
-        return any(self._locates(place) for place in places if place.label is Label.CASA)
+        home = any(self.gazetteer.of(p.point) if p.point else True for p in places if p.label is Label.CASA)
+        return home and all(place.point or self._is_part(place.areas) for place in places)
 
-    def _locates(self, place: Place) -> bool:
-        if place.point is not None:
-            return bool(self.gazetteer.of(place.point))
-        return any(area.code in place.areas for area in self.areas if area is not self.comune)
+    def _is_part(self, codes: Sequence[str]) -> bool:
+        return any(area.code in codes for area in self.areas if area is not self.comune)
 
     def around(self, place: Place) -> frozenset[int]:
         """The numbers of the versions somebody with this place belongs to.

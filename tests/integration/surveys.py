@@ -142,14 +142,16 @@ async def asked_one_by_one(session: AsyncSession, authority: str = COMUNE) -> Be
     known = [atlas.area_of(row) for row in await session.scalars(serving)]
     of_authority = select(tables.Recipient.id).where(tables.Recipient.authority == authority)
     places = await session.scalars(select(tables.Place).where(tables.Place.recipient_id.in_(of_authority)))
-    areas, located = dict[tuple[int, str], set[str]](), set[int]()
+    areas, located, vague = dict[tuple[int, str], set[str]](), set[int](), set[int]()
     for place in places:
         codes = _codes_of(place, known)
         if codes:
             areas[place.recipient_id, place.label] = codes
         if codes and place.label == Label.CASA.value and (place.lat is not None or place.area != authority):
             located.add(place.recipient_id)
-    return Belonging(areas, located)
+        if place.lat is None and (not codes or place.area == authority):
+            vague.add(place.recipient_id)
+    return Belonging(areas, located - vague)
 
 
 def _codes_of(place: tables.Place, known: Sequence[Area]) -> set[str]:

@@ -181,7 +181,7 @@ def is_meant(places: tuple[Place, ...], alert: Alert) -> bool:
         bool(AREAS.of(place.point)) if place.point is not None else place.areas != (COMUNE,)
         for place in places
         if place.label is Label.CASA
-    )
+    ) and all(place.point is not None or place.areas != (COMUNE,) for place in places)
     return not said_where or any(alert.means(place) for place in places)
 
 
