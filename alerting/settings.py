@@ -47,6 +47,8 @@ class Settings(BaseSettings):
     whatsapp_url: str = Field(default="https://graph.facebook.com", validation_alias="WHATSAPP_URL")
     whatsapp_api_version: str = Field(default="v26.0", validation_alias="WHATSAPP_API_VERSION")
     telegram_url: str = Field(default="https://api.telegram.org", validation_alias="TELEGRAM_URL")
+    email_url: str = Field(default="", validation_alias="EMAIL_URL")
+    """One mail server for all accounts, as trials have it: smtp://127.0.0.1:9125. Empty: the `url` of each account."""
 
     share_of_limit: float = Field(default=0.95, gt=0, le=1)
     """How much of a provider's published limit is used. Trials and benchmarks set 1.0."""

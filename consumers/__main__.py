@@ -64,7 +64,7 @@ def deliver(
         accounts = wiring.Accounts(worker.database, settings, channel)
         await accounts.read()
         recorder = Recorder(worker.database, worker.publisher, worker.seal, worker.prefix)
-        delivery = Delivery(worker.database, wiring.adapter(channel), accounts, recorder, worker.seal)
+        delivery = Delivery(worker.database, wiring.adapter(channel, settings), accounts, recorder, worker.seal)
         metrics.begin_at_zero(map(str, Lane), str(channel))
         for lane in Lane:
             if lane.is_urgent or not urgent_only:

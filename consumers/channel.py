@@ -24,7 +24,7 @@ class Account:
 
     `settings` holds what only this channel understands (phone_number_id, template names…). `paced_as` is the account
     whose rate and breaker it obeys, its own or that of a comune it shares a number with; `portfolio` whose daily
-    quota of people it draws on.
+    quota of people it draws on; `identity` what people see it as: a number, a name, an address.
     """
 
     name: str
@@ -35,17 +35,35 @@ class Account:
     settings: dict[str, str]
     paced_as: str
     portfolio: str | None = None
+    identity: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A document that goes with a text, where the channel carries documents."""
+
+    name: str
+    media_type: str
+    content: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """What is said to everybody in a batch: free text, and for channels that demand one a template."""
+    """What is said to everybody in a batch: free text, and for channels that demand one a template.
+
+    `subject`, `urgent`, `thread` and `attachments` are for channels that show them. `thread` names the alerts it
+    goes with, the oldest first and its own last, so that an all-clear stands below what it ends.
+    """
 
     body: str
     template: str | None = None
     variables: tuple[str, ...] = ()
     language: str = "it"
     expires: datetime | None = None
+    subject: str = ""
+    urgent: bool = False
+    thread: tuple[str, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
 
 
 class ChannelAdapter(Protocol):

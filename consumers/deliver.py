@@ -37,7 +37,7 @@ from alerting.domain.events import BatchReady
 from alerting.domain.lanes import Lane
 from alerting.persistence import Database, ledger, tables
 from alerting.sealing import Seal, WrongKey
-from consumers.channel import Account, ChannelAdapter, Text
+from consumers.channel import Account, Attachment, ChannelAdapter, Text
 from consumers.deadletters import bury, event_in
 from consumers.duty import in_template
 from consumers.line import Errand, Held, Line
@@ -325,9 +325,19 @@ def text_of(dispatch: tables.Dispatch, alert: tables.Alert | None, account: Acco
         if template is None or dispatch.lane is Lane.REPLY:
             return Text(words, expires=dispatch.not_after)
         return Text(words, template, in_template(words), language, dispatch.not_after)
-    rendered = rendering.render(cap_json.from_json(alert.document), rendering.FORM_OF[account.channel])
-    variables = rendered.variables if template else ()
-    return Text(rendered.body, template, variables, language, dispatch.not_after)
+    said = cap_json.from_json(alert.document)
+    rendered = rendering.render(said, rendering.FORM_OF[account.channel])
+    return Text(
+        rendered.body,
+        template,
+        rendered.variables if template else (),
+        language,
+        dispatch.not_after,
+        subject=rendered.subject,
+        urgent=dispatch.lane.is_urgent,
+        thread=(*(earlier.identifier for earlier in said.references), said.identifier),
+        attachments=(Attachment("allerta.xml", "application/cap+xml", alert.cap),) if alert.cap else (),
+    )
 
 
 def _same(row: tables.Batch, batch: BatchReady) -> bool:

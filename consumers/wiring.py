@@ -2,19 +2,23 @@
 
 from alerting.domain.delivery import Channel
 from alerting.persistence import Database, tables
+from alerting.postmarks import Postmarks
 from alerting.settings import Settings
 from consumers.channel import Account, ChannelAdapter, Secret
+from consumers.channels.email import Email
 from consumers.channels.telegram import Telegram
 from consumers.channels.whatsapp import WhatsApp
 
 
-def adapter(channel: Channel) -> ChannelAdapter:
+def adapter(channel: Channel, settings: Settings) -> ChannelAdapter:
     """The one provider of each channel. Call it inside a running event loop."""
     match channel:
         case Channel.WHATSAPP:
             return WhatsApp()
         case Channel.TELEGRAM:
             return Telegram()
+        case Channel.EMAIL:
+            return Email(Postmarks(settings.key_bytes), settings.public_url)
 
 
 class Accounts:
@@ -43,7 +47,7 @@ class Accounts:
 
 
 def _account(row: tables.ChannelAccount, settings: Settings) -> Account:
-    base_url, own = _provider(row.channel, settings)
+    base_url, own = _provider(row, settings)
     return Account(
         name=row.name,
         authority=row.authority,
@@ -53,13 +57,16 @@ def _account(row: tables.ChannelAccount, settings: Settings) -> Account:
         settings=own | row.settings,
         paced_as=row.paced_as,
         portfolio=row.portfolio,
+        identity=row.identity,
     )
 
 
-def _provider(channel: Channel, settings: Settings) -> tuple[str, dict[str, str]]:
+def _provider(row: tables.ChannelAccount, settings: Settings) -> tuple[str, dict[str, str]]:
     """Where a channel's provider is, and what all its accounts are told."""
-    match channel:
+    match row.channel:
         case Channel.WHATSAPP:
             return settings.whatsapp_url, {"api_version": settings.whatsapp_api_version}
         case Channel.TELEGRAM:
             return settings.telegram_url, {}
+        case Channel.EMAIL:  # everybody has another provider
+            return settings.email_url or row.settings.get("url", ""), {}

@@ -21,6 +21,7 @@ from alerting.api import (
     recipients,
     sources,
     status,
+    unsubscribing,
     webhooks,
 )
 from alerting.api.edge import Edge
@@ -67,7 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
         openapi_url=f"{PREFIX}/openapi.json",
         redirect_slashes=False,
     )
-    for noun in (alerts, areas, recipients, cap, intake, pages, sources, dead_letters, webhooks, status):
+    for noun in (alerts, areas, recipients, cap, intake, pages, sources, dead_letters, webhooks, unsubscribing, status):
         app.include_router(noun.router, prefix=PREFIX)
     app.include_router(published.router)
     app.include_router(status.figures)

@@ -39,7 +39,7 @@ from alerting.composing import Objection, Refused
 from alerting.domain.areas import AreaState
 from alerting.domain.authority import Authority, ChannelAccess
 from alerting.domain.delivery import Channel
-from alerting.domain.recipients import AddressError, Label, Place, Precision, mask, phone, telegram_chat
+from alerting.domain.recipients import AddressError, Label, Place, Precision, email_address, mask, phone, telegram_chat
 from alerting.joining_many import Joining
 from alerting.persistence import tables
 from alerting.subscribing import SecondAddressTaken, Subscriber
@@ -322,6 +322,8 @@ def _address(channel: Channel, written: str) -> str:
             return number.e164
         case Channel.TELEGRAM:
             return telegram_chat(written)
+        case Channel.EMAIL:
+            return email_address(written)
 
 
 def _places(said: PersonIn, authority: Authority) -> tuple[Place, ...]:

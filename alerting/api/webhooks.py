@@ -27,7 +27,8 @@ from alerting.domain.delivery import Channel
 from alerting.domain.events import CitizenWrote, ReceiptCame
 from alerting.domain.lanes import Lane
 from alerting.persistence import dialects, tables
-from alerting.webhooks import Blocked, InboundText, Receipt, Unblocked, telegram, whatsapp
+from alerting.postmarks import Postmarks
+from alerting.webhooks import Blocked, InboundText, Receipt, Unblocked, email, telegram, whatsapp
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
 log = structlog.get_logger()
@@ -100,6 +101,22 @@ async def take_telegram(account: str, request: Request, parts: Parts = Depends(p
     return Ignored(texts=1, receipts=0, ignored=0)
 
 
+@router.post("/email/{account}", summary="Take a mail that came back")
+async def take_bounce(account: str, request: Request, parts: Parts = Depends(parts_of)) -> Ignored:
+    """A bounce as it arrived (message/rfc822), from the pipe of a mail server. What is none of ours is counted.
+
+    200 once RabbitMQ has the receipt. `Authorization: Bearer …` is the webhook_secret of the account.
+    """
+    expected = _secrets(parts, "webhook_secret", Channel.EMAIL).get(account, "")
+    if not email.verify_secret(expected, request.headers.get("authorization")):
+        raise await _refused(parts, Channel.EMAIL, "Authorization is not Bearer and the webhook_secret of this account")
+    raw = await limited(request, MOST_BYTES).body()
+    known = Postmarks(parts.settings.key_bytes)
+    receipt = await asyncio.to_thread(email.read_bounce, raw, known.references, datetime.now(UTC))
+    receipts = await _pass_on(parts, [receipt] if receipt else [], Channel.EMAIL)
+    return Ignored(texts=0, receipts=receipts, ignored=1 - receipts)
+
+
 # ── texts of citizens ───────────────────────────────────────────────────────────────────────────────
 
 
@@ -135,13 +152,13 @@ def _insert(session: AsyncSession) -> Any:
 # ── receipts ────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def _pass_on(parts: Parts, receipts: Iterable[Receipt]) -> int:
+async def _pass_on(parts: Parts, receipts: Iterable[Receipt], channel: Channel = Channel.WHATSAPP) -> int:
     """To RabbitMQ, all at once. How many were ours. Raises a 503 Problem unless it confirmed every one."""
     events = []
     for receipt in receipts:
         ours = REFERENCE.fullmatch(receipt.reference or "")
         if ours is None:
-            metrics.RECEIPTS.labels(str(Channel.WHATSAPP), "not_ours").inc()
+            metrics.RECEIPTS.labels(str(channel), "not_ours").inc()
             continue
         dispatch, seq = int(ours[1]), int(ours[2])
         events.append(ReceiptCame(dispatch, seq, receipt.progress, receipt.reason, receipt.at))

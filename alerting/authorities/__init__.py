@@ -26,7 +26,7 @@ from alerting.domain.delivery import Channel
 from alerting.domain.keywords import Keywords, clashes
 from alerting.domain.kinds import Colour, Risk
 from alerting.domain.policies import FeedPolicy, Then
-from alerting.domain.recipients import AddressError, phone, telegram_chat
+from alerting.domain.recipients import AddressError, email_address, phone, telegram_chat
 
 Word = TypeVar("Word", bound=Enum)
 
@@ -41,12 +41,15 @@ WARNING_ZONE = re.compile(r"[A-Z][a-z]{3}-[A-Z][0-9]?")
 LANGUAGE = re.compile(r"[a-z]{2}")
 WEB = re.compile(r"https://[^\s/]+\.[a-z]{2,}(/\S*)?")
 
+MAIL_SERVER = re.compile(r"smtps?://[^\s/@:\[\]]+(:[0-9]{1,5})?/?")
+
 UNREAD = "…"
 """Stands in the answers for frazioni whose table could not be read: that finding is enough."""
 
 SETTINGS = {
     Channel.WHATSAPP: ("phone_number_id", "template", "template_language"),
     Channel.TELEGRAM: ("chat_id",),
+    Channel.EMAIL: ("url", "username"),
 }
 """What an account of each channel cannot do without."""
 SECRET = re.compile(r"token|secret|password|credential|api_?key", re.IGNORECASE)
@@ -194,6 +197,8 @@ def _channel(table: Table, code: str) -> ChannelAccess:
         table.note(f"{table.key('settings')}.{key} is missing; {channel} cannot send without it")
     for key in filter(SECRET.search, settings):
         table.note(f"{table.key('settings')}.{key} looks like a secret; put it in the secrets file, not here")
+    if channel is Channel.EMAIL and (url := settings.get("url")) and not MAIL_SERVER.fullmatch(url):
+        table.note(f"{table.key('settings')}.url {url!r} is no mail server; write smtp://host:587 or smtps://host:465")
     identity = table.text("identity")
     if identity and written in known:
         _check_identity(table, channel, identity)
@@ -227,6 +232,9 @@ def _check_identity(table: Table, channel: Channel, identity: str) -> None:
             case Channel.TELEGRAM:
                 if not telegram_chat(identity).startswith("@"):
                     table.note(f"{key} {identity!r} is not a channel's name; write @ and the name people look for")
+            case Channel.EMAIL:
+                if (address := email_address(identity)) != identity:
+                    table.note(f"{key} {identity!r} is not written as it is sent; write {address}")
     except AddressError as cause:
         table.note(f"{key} {identity!r} cannot be written to: {cause}")
 

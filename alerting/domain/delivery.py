@@ -11,6 +11,7 @@ class Channel(Enum):
 
     WHATSAPP = "whatsapp"
     TELEGRAM = "telegram"
+    EMAIL = "email"
 
     def __str__(self) -> str:
         return self.value

@@ -5,6 +5,7 @@ import unicodedata
 from dataclasses import dataclass
 from enum import Enum
 
+import idna
 import phonenumbers
 from phonenumbers import PhoneNumberType
 
@@ -119,16 +120,54 @@ def telegram_chat(chat: int | str) -> str:
     return str(int(text))
 
 
+# ── e-mail ──────────────────────────────────────────────────────────────────────────────────────────
+
+LONGEST_EMAIL = 254
+"""RFC 5321, 4.5.3.1.3, as corrected by erratum 1690."""
+LONGEST_MAILBOX = 64
+
+_ATOM = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+EMAIL = re.compile(
+    rf"(?=[^@]{{1,{LONGEST_MAILBOX}}}@)(?=.{{3,{LONGEST_EMAIL}}}\Z){_ATOM}(?:\.{_ATOM})*@(?:{_LABEL}\.)+(?![0-9]+\Z){_LABEL}"
+)
+"""An address as it is stored. Nothing in it could end a header or an SMTP command."""
+
+
+def email_address(written: str) -> str:
+    """The address a person wrote, as it is stored: in small letters, its domain as DNS knows it.
+
+    RFC 5321 lets the letters before the @ differ by their case; no provider that people have does, and whoever
+    registers twice would be told twice. Raises AddressError; quoted and non-ASCII mailboxes are refused too.
+    """
+    text = "".join(c for c in unicodedata.normalize("NFKC", written) if unicodedata.category(c) != "Cf").strip()
+    mailbox, at, domain = text.removeprefix("mailto:").rpartition("@")
+    if len(text) > 2 * LONGEST_EMAIL or not (mailbox and at and domain):
+        raise AddressError("this is not an e-mail address; write it as in nome@esempio.it")
+    try:
+        domain = idna.encode(domain, uts46=True).decode()
+    except (idna.IDNAError, UnicodeError):
+        raise AddressError("the domain of this e-mail address cannot exist; check what follows the @") from None
+    address = f"{mailbox}@{domain}".lower()
+    if len(address) > LONGEST_EMAIL:
+        raise AddressError(f"this e-mail address is longer than {LONGEST_EMAIL} characters, which no server takes")
+    if not EMAIL.fullmatch(address):
+        raise AddressError("this is not an e-mail address; write letters without accents, one @ and a domain")
+    return address
+
+
 # ── what a screen may show ──────────────────────────────────────────────────────────────────────────
 
 
 def mask(address: str) -> str:
-    """An address that says nothing about anybody: "+39 … 90", "… 89", "@… ia". Never raises."""
+    """An address that says nothing about anybody: "+39 … 90", "… 89", "@… ia", "…@…". Never raises."""
     text = address.strip()
     if len(text) < 7:  # two characters of so few would be telling
         return "…"
     if text.startswith("@"):
         return f"@… {text[-2:]}"
+    if "@" in text:
+        return "…@…"
     if not text.startswith("+"):
         return f"… {text[-2:]}"
     try:

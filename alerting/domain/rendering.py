@@ -60,7 +60,11 @@ SMS_PARTS = 3
 LONGEST_SUBJECT = 160
 """Characters, as CAP advises for a headline (OASIS CAP 1.2, 3.2.2)."""
 
-FORM_OF = {Channel.WHATSAPP: Form.TEMPLATE, Channel.TELEGRAM: Form.CHAT}
+FORM_OF = {
+    Channel.WHATSAPP: Form.TEMPLATE,
+    Channel.TELEGRAM: Form.CHAT,
+    Channel.EMAIL: Form.MAIL,
+}
 MOST_CHARACTERS = {channel: MOST[form] for channel, form in FORM_OF.items()}
 
 TEMPLATE = "{0}\nDove: {1}\nQuando: {2}\n{3}\nCosa fare: {4}"
@@ -140,6 +144,8 @@ def whole(alert: Alert, form: Form = Form.TEMPLATE) -> Rendering:
     if form is Form.SMS:
         written = _in_letters_of_sms(_briefly(alert, said))
         return Rendering(_message(written.said), size=gsm.size(_message(written.said)))
+    if form is Form.MAIL:
+        return Rendering(_mail(said), subject=_subject(said))
     variables = _variables(said)
     return Rendering(TEMPLATE.format(*variables), variables)
 

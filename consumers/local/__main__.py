@@ -41,7 +41,7 @@ def simulate(
     from alerting import authorities
     from alerting.settings import Settings
     from consumers.local import trial
-    from consumers.simulators import telegram, whatsapp
+    from consumers.simulators import email, telegram, whatsapp
     from consumers.simulators.__main__ import serve_until_told
 
     known = (authorities.load(), Settings().secrets, api)
@@ -50,6 +50,9 @@ def simulate(
             serve_until_told(lambda: whatsapp.start(trial.whatsapp_settings(*known), host=host, port=port))
         case Channel.TELEGRAM:
             serve_until_told(lambda: telegram.start(trial.telegram_settings(*known), host=host, port=port))
+        case Channel.EMAIL:
+            told = trial.email_settings(*known) | {"smtp_port": 2525}
+            serve_until_told(lambda: email.start(told, host=host, port=port))
 
 
 @app.command()

@@ -28,6 +28,7 @@ STOPS_WITHIN = 15.0
 SIMULATORS = {
     "simulator-whatsapp": "python -m consumers.simulators whatsapp",
     "simulator-telegram": "python -m consumers.simulators telegram",
+    "simulator-email": "python -m consumers.simulators email",
 }
 
 
@@ -50,8 +51,8 @@ class Stack:
     """Processes started as in service, on a broker and a database that are given.
 
     `where` holds logs, keys and secrets. `copies` says how many of a process run, one where it says nothing.
-    `whatsapp` and `telegram` are the simulators' own settings, beyond the accounts. Only who `asks` goes out on the
-    network, to the sources that have an address; the others hear those who hand something in.
+    `whatsapp`, `telegram` and `email` are the simulators' own settings, beyond the accounts. Only who `asks` goes out
+    on the network, to the sources that have an address; the others hear those who hand something in.
     """
 
     where: Path
@@ -62,10 +63,13 @@ class Stack:
     copies: dict[str, int] = field(default_factory=dict)
     whatsapp: dict[str, object] = field(default_factory=dict)
     telegram: dict[str, object] = field(default_factory=dict)
+    email: dict[str, object] = field(default_factory=dict)
     asks: bool = False
     api_port: int = 0
     whatsapp_port: int = 0
     telegram_port: int = 0
+    email_port: int = 0
+    smtp_port: int = 0
     running: dict[str, Process] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -73,6 +77,8 @@ class Stack:
         self.api_port = self.api_port or free_port()
         self.whatsapp_port = self.whatsapp_port or free_port()
         self.telegram_port = self.telegram_port or free_port()
+        self.email_port = self.email_port or free_port()
+        self.smtp_port = self.smtp_port or free_port()
         self.authorities = authorities.load()
         self.sources = sources.FOLDER if self.asks else trial.sources_that_hand_in(self.where / "sources")
         self._credentials = trial.credentials(self.where / "secrets.json", self.authorities)
@@ -91,6 +97,11 @@ class Stack:
         return f"http://127.0.0.1:{self.telegram_port}"
 
     @property
+    def email_url(self) -> str:
+        """Where the simulated mailboxes are read; mail is taken on another port."""
+        return f"http://127.0.0.1:{self.email_port}"
+
+    @property
     def environment(self) -> dict[str, str]:
         """What every process is told."""
         return os.environ | {
@@ -104,6 +115,8 @@ class Stack:
             "ALERTING_SHARE_OF_LIMIT": str(self.share_of_limit),
             "WHATSAPP_URL": self.whatsapp_url,
             "TELEGRAM_URL": self.telegram_url,
+            "EMAIL_URL": f"smtp://127.0.0.1:{self.smtp_port}",
+            "ALERTING_PUBLIC_URL": self.api,  # which every mail names as the way to leave
             "PYTHONPATH": str(ROOT),
         }
 
@@ -134,10 +147,14 @@ class Stack:
 
     def start_simulators(self) -> None:
         """The providers, with the accounts of the authorities."""
-        ports = {"simulator-whatsapp": self.whatsapp_port, "simulator-telegram": self.telegram_port}
+        ports = {
+            "simulator-whatsapp": self.whatsapp_port,
+            "simulator-telegram": self.telegram_port,
+            "simulator-email": self.email_port,
+        }
         for name, port in ports.items():
             self._start(name, f"{SIMULATORS[name]} --port {port} --config {self.write_simulator(name)}")
-        self.wait_ready("simulator-whatsapp", "simulator-telegram")
+        self.wait_ready(*ports)
 
     def write_simulator(self, name: str) -> Path:
         """The file of what a simulator is told."""
@@ -145,6 +162,7 @@ class Stack:
         told = {
             "simulator-whatsapp": lambda: trial.whatsapp_settings(*known) | self.whatsapp,
             "simulator-telegram": lambda: trial.telegram_settings(*known) | self.telegram,
+            "simulator-email": lambda: trial.email_settings(*known) | {"smtp_port": self.smtp_port} | self.email,
         }[name]()
         file = self.where / f"{name}.json"
         file.write_text(json.dumps(told))
@@ -203,6 +221,8 @@ class Stack:
                 return bool(fetch(f"{self.whatsapp_url}/__sim/received"))
             case "simulator-telegram":
                 return bool(fetch(f"{self.telegram_url}/__sim/received"))
+            case "simulator-email":
+                return bool(fetch(f"{self.email_url}/__sim/received"))
             case "feeds":
                 return bool(fetch(f"http://127.0.0.1:{process.metrics_port}/metrics"))
             case _:

@@ -17,12 +17,10 @@ Authorities = dict[str, Authority]
 
 def credentials(file: Path, authorities: Authorities) -> dict[str, dict[str, str]]:
     """Credentials for every account, made up once and kept in `file` for the next time."""
-    if file.exists():
-        known: dict[str, dict[str, str]] = json.loads(file.read_text())
-        return known
+    known: dict[str, dict[str, str]] = json.loads(file.read_text()) if file.exists() else {}
     app_secret, verify_token = secrets.token_hex(16), secrets.token_hex(8)
     everybody = [access for authority in authorities.values() for access in authority.channels]
-    made = {
+    made = known | {
         access.name: {
             "token": f"{700000000 + number}:{secrets.token_hex(16)}",
             "app_secret": app_secret,
@@ -30,6 +28,7 @@ def credentials(file: Path, authorities: Authorities) -> dict[str, dict[str, str
             "webhook_secret": secrets.token_hex(16),
         }
         for number, access in enumerate(everybody)
+        if access.name not in known  # a comune got another way to reach people since
     }
     file.touch(mode=0o600)
     file.write_text(json.dumps(made, indent=2))
@@ -82,6 +81,16 @@ def telegram_settings(authorities: Authorities, known: Secrets, api: str) -> dic
         "channels": {
             access.settings["chat_id"]: {"id": -1001000000000 - number, "subscribers": [5001, 5002]}
             for number, access in enumerate(accounts, start=1)
+        },
+    }
+
+
+def email_settings(authorities: Authorities, known: Secrets, api: str) -> dict[str, object]:
+    """Who may hand in mail, under which address."""
+    return {
+        "accounts": {
+            access.settings["username"]: {"password": known.get(access.name, "token"), "address": access.identity}
+            for access in _on(Channel.EMAIL, authorities)
         },
     }
 

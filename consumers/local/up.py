@@ -11,7 +11,7 @@ from honcho.manager import Manager
 from consumers.local.services import postgresql, rabbitmq
 from consumers.local.stack import ROOT, SIMULATORS, Stack, procfile
 
-API_PORT, WHATSAPP_PORT, TELEGRAM_PORT = 8000, 9101, 9102
+API_PORT, WHATSAPP_PORT, TELEGRAM_PORT, EMAIL_PORT, SMTP_PORT = 8000, 9101, 9102, 9104, 9125
 FIRST_METRICS_PORT = 9200
 SOURCE = "unione-valdera"
 
@@ -33,14 +33,17 @@ def up() -> int:
             api_port=API_PORT,
             whatsapp_port=WHATSAPP_PORT,
             telegram_port=TELEGRAM_PORT,
+            email_port=EMAIL_PORT,
+            smtp_port=SMTP_PORT,
             asks=True,
         )
         stack.prepare()
         tokens = _tokens(stack, where / "tokens.json")
         manager = Manager()
+        simulated = zip(SIMULATORS.items(), (WHATSAPP_PORT, TELEGRAM_PORT, EMAIL_PORT), strict=True)
         commands = {
             name: f"{command} --port {port} --config {stack.write_simulator(name)}"
-            for (name, command), port in zip(SIMULATORS.items(), (WHATSAPP_PORT, TELEGRAM_PORT), strict=True)
+            for (name, command), port in simulated
         } | procfile()
         ports = {name: FIRST_METRICS_PORT + number for number, name in enumerate(procfile())}
         for name, command in commands.items():
@@ -76,6 +79,7 @@ def _print_addresses(stack: Stack, tokens: dict[str, str], ports: dict[str, int]
 API                    {stack.api}/v1, descritta in {stack.api}/v1/openapi.json
 stato                  {stack.api}/v1/status
 telefoni (simulati)    {stack.whatsapp_url}/__sim/phone/+393331234567
+posta (simulata)       {stack.email_url}/__sim/phone/maria@esempio.it
 metriche               {stack.api}/metrics
                        {", ".join(f"{name} :{port}" for name, port in ports.items() if name != "api")}
 

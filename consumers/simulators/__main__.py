@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 import uvloop
 
-from consumers.simulators import telegram, whatsapp
+from consumers.simulators import email, telegram, whatsapp
 from consumers.simulators.serving import Served
 
 app = typer.Typer(help="Simulated providers on real sockets.", no_args_is_help=True, add_completion=False)
@@ -37,6 +37,20 @@ def run_whatsapp(
 def run_telegram(port: int = 9102, host: Host = "127.0.0.1", config: ConfigFile = None) -> None:
     """Telegram's Bot API. A bot's webhook is set by setWebhook, or in the file."""
     serve_until_told(lambda: telegram.start(_read(config), host=host, port=port))
+
+
+@app.command("email")
+def run_email(
+    port: int = 9104,
+    host: Host = "127.0.0.1",
+    config: ConfigFile = None,
+    smtp_port: Annotated[int | None, typer.Option(help="Where to take mail; a free one unless the file says.")] = None,
+) -> None:
+    """A mail server. What it took is shown on the other port."""
+    changes = _read(config)
+    if smtp_port is not None:
+        changes["smtp_port"] = smtp_port
+    serve_until_told(lambda: email.start(changes, host=host, port=port))
 
 
 def _read(config: Path | None) -> dict[str, Any]:

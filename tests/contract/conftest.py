@@ -1,17 +1,23 @@
 """Simulators on real sockets, adapters in a hurry, and a mailbox where a simulator's webhooks land."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 from aiohttp import ClientSession, web
 
+from consumers.channels.email import Email
 from consumers.channels.telegram import Telegram
 from consumers.channels.whatsapp import WhatsApp
+from consumers.simulators import email as email_simulator
 from consumers.simulators import telegram as telegram_simulator
 from consumers.simulators import whatsapp as whatsapp_simulator
 from consumers.simulators.serving import Served
 from tests.contract.fornacette import (
+    EMAIL_PASSWORD,
     IN_A_HURRY,
+    POSTMARKS,
+    PUBLIC_URL,
     TELEGRAM_BOT,
     TELEGRAM_TOKEN,
     WHATSAPP_NUMBER,
@@ -70,6 +76,23 @@ async def whatsapp() -> AsyncIterator[WhatsApp]:
 @pytest.fixture
 async def telegram() -> AsyncIterator[Telegram]:
     adapter = Telegram(**IN_A_HURRY)
+    yield adapter
+    await adapter.close()
+
+
+@pytest.fixture
+async def post_office() -> AsyncIterator[Served]:
+    """A mail server, with Fornacette's user name."""
+    mailer = {"password": EMAIL_PASSWORD, "address": "avvisi@comune.fornacette.example"}
+    served = await email_simulator.start({"accounts": {"fornacette": mailer}, "per_second": 2000, "burst": 1.0})
+    yield served
+    await served.close()
+
+
+@pytest.fixture
+async def email() -> AsyncIterator[Email]:
+    # Less of a hurry: four hundred letters are much for a simulated server, on a machine others use too.
+    adapter = Email(POSTMARKS, PUBLIC_URL, connect=IN_A_HURRY["connect"], total=timedelta(seconds=10))
     yield adapter
     await adapter.close()
 

@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import ClientSession, web
 
 from alerting.domain.delivery import Channel as ChannelName
+from alerting.postmarks import Postmarks
 from consumers.channel import Account, Secret
 from consumers.simulators.serving import Served
 
@@ -17,6 +18,9 @@ WHATSAPP_TOKEN = "EAAGfornacette7nobodyMayReadThis"
 WHATSAPP_NUMBER = "106540352242922"
 TELEGRAM_TOKEN = "7000000001:AAfornacette7nobodyMayReadThis"
 TELEGRAM_BOT = "7000000001"
+EMAIL_PASSWORD = "fornacette7nobodyMayReadThis"
+POSTMARKS = Postmarks(bytes.fromhex("5e" * 32))
+PUBLIC_URL = "https://allerta.fornacette.example"
 
 IN_A_HURRY: dict[str, Any] = {
     "connect": timedelta(seconds=0.5),
@@ -52,6 +56,25 @@ def telegram_account(base_url: str, **changes: Any) -> Account:
         "base_url": base_url,
         "token": Secret(TELEGRAM_TOKEN),
         "settings": {},
+    }
+    return Account(**(known | changes))
+
+
+def email_account(base_url: str, **changes: Any) -> Account:
+    """Fornacette's address, as the adapter knows it."""
+    known: dict[str, Any] = {
+        "name": "email-fornacette",
+        "authority": "fornacette",
+        "paced_as": "email-fornacette",
+        "channel": ChannelName.EMAIL,
+        "base_url": base_url,
+        "token": Secret(EMAIL_PASSWORD),
+        "identity": "avvisi@comune.fornacette.example",
+        "settings": {
+            "username": "fornacette",
+            "from_name": "Città di Fornacette",
+            "bounces": "rimbalzi@comune.fornacette.example",
+        },
     }
     return Account(**(known | changes))
 
@@ -97,8 +120,8 @@ Conversation = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[
 
 
 @asynccontextmanager
-async def a_server_that(converses: Conversation) -> AsyncIterator[str]:
+async def a_server_that(converses: Conversation, scheme: str = "http") -> AsyncIterator[str]:
     """Any behaviour of a line, on a real socket."""
     server = await asyncio.start_server(converses, "127.0.0.1", 0)
     async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"

@@ -31,15 +31,24 @@ from alerting.domain.delivery import (
     Uncertain,
 )
 from consumers.channel import Account, ChannelAdapter, Secret, Text
+from consumers.channels import email as email_channel
 from consumers.channels import telegram as telegram_channel
 from consumers.channels import whatsapp as whatsapp_channel
+from consumers.channels.email import Email, Said
 from consumers.channels.line import Words
+from consumers.channels.telegram import Telegram
+from consumers.channels.whatsapp import WhatsApp
+from consumers.simulators.email import EmailSimulator
 from consumers.simulators.serving import Served
 from tests.contract.fornacette import (
+    EMAIL_PASSWORD,
     IN_A_HURRY,
+    POSTMARKS,
+    PUBLIC_URL,
     TELEGRAM_TOKEN,
     WHATSAPP_TOKEN,
     a_server_that,
+    email_account,
     received,
     telegram_account,
     tell,
@@ -65,17 +74,29 @@ class Way:
     token: str
     too_long: Text
     gone_code: int
+    another: Callable[..., ChannelAdapter]
+    scheme: str = "http"
+
+    @property
+    def base_url(self) -> str:
+        """Where the adapter speaks to; the simulator's desk may be elsewhere."""
+        simulator = self.served.simulator
+        return simulator.smtp_url if isinstance(simulator, EmailSimulator) else self.served.base_url
 
     @property
     def account(self) -> Account:
-        return self.account_at(self.served.base_url)
+        return self.account_at(self.base_url)
 
     async def send(self, address: str, text: Text = EVACUATE, **changes: Any) -> Outcome:
-        account = self.account_at(changes.pop("base_url", self.served.base_url), **changes)
+        account = self.account_at(changes.pop("base_url", self.base_url), **changes)
         return await self.adapter.send(account, address, text, "att_1")
 
 
-@pytest.fixture(params=["whatsapp", "telegram"])
+over_http = pytest.mark.parametrize("way", ["whatsapp", "telegram"], indirect=True)
+"""For what a provider can do to us only over HTTP; test_email.py has what a mail server can."""
+
+
+@pytest.fixture(params=["whatsapp", "telegram", "email"])
 def way(request: pytest.FixtureRequest) -> Way:
     if request.param == "whatsapp":
         return Way(
@@ -87,6 +108,20 @@ def way(request: pytest.FixtureRequest) -> Way:
             token=WHATSAPP_TOKEN,
             too_long=Text("Evacuare. " * 500),
             gone_code=190,
+            another=WhatsApp,
+        )
+    if request.param == "email":
+        return Way(
+            adapter=request.getfixturevalue("email"),
+            served=request.getfixturevalue("post_office"),
+            account_at=email_account,
+            person=lambda suffix: f"maria+{suffix}@posta.example",
+            not_an_address="maria@posta",
+            token=EMAIL_PASSWORD,
+            too_long=Text("Evacuare. " * 150_000),
+            gone_code=535,
+            another=lambda **how: Email(POSTMARKS, PUBLIC_URL, **how),
+            scheme="smtp",
         )
     return Way(
         adapter=request.getfixturevalue("telegram"),
@@ -97,6 +132,7 @@ def way(request: pytest.FixtureRequest) -> Way:
         token=TELEGRAM_TOKEN,
         too_long=Text("Evacuare. " * 500),
         gone_code=401,
+        another=Telegram,
     )
 
 
@@ -125,7 +161,7 @@ async def test_who_is_not_there_is_refused_at_once(way: Way, http: ClientSession
 
 
 async def test_what_is_no_address_never_becomes_a_call(way: Way) -> None:
-    nobody_listens = "http://127.0.0.1:1"
+    nobody_listens = f"{way.scheme}://127.0.0.1:1"
     strange = ("", "+39 333 123", "5001\n", "+393331234567\n", "＋393331234567", "@", "+39333123456789012")
     for address in (way.not_an_address, *strange):
         outcome = await way.send(address, base_url=nobody_listens)
@@ -162,15 +198,15 @@ async def test_a_line_that_dies_after_the_text_arrived_is_uncertain(way: Way, ht
 
 
 async def test_where_nobody_listens_nothing_was_said(way: Way) -> None:
-    outcome = await way.send(way.person("111"), base_url="http://127.0.0.1:1")
+    outcome = await way.send(way.person("111"), base_url=f"{way.scheme}://127.0.0.1:1")
     assert outcome == Deferred(Reason.PROVIDER_UNAVAILABLE)
 
-    outcome = await way.send(way.person("111"), base_url="http://fornacette.invalid")
+    outcome = await way.send(way.person("111"), base_url=f"{way.scheme}://fornacette.invalid")
     assert outcome == Deferred(Reason.PROVIDER_UNAVAILABLE)
 
 
 async def test_who_waits_for_a_free_line_in_vain_has_not_spoken(way: Way) -> None:
-    adapter = type(way.adapter)(limit_per_host=1, **IN_A_HURRY)  # type: ignore[call-arg]
+    adapter = way.another(limit_per_host=1, **IN_A_HURRY)
     try:
         silent = [adapter.send(way.account, way.person("504"), EVACUATE, f"att_{n}") for n in range(3)]
         outcomes = await asyncio.gather(*silent)
@@ -199,10 +235,12 @@ async def test_a_line_already_closed_when_we_begin_has_heard_nothing() -> None:
     assert not words.spoken
 
 
+@over_http
 async def test_html_from_a_proxy_is_deferred(way: Way) -> None:
     assert await way.send(way.person("503")) == Deferred(Reason.PROVIDER_UNAVAILABLE)
 
 
+@over_http
 async def test_a_page_that_never_ends_is_not_read_to_its_end(way: Way) -> None:
     sent = 0
 
@@ -223,6 +261,7 @@ async def test_a_page_that_never_ends_is_not_read_to_its_end(way: Way) -> None:
     assert sent < 50_000_000
 
 
+@over_http
 async def test_an_answer_that_drips_for_ever_is_uncertain_when_our_patience_ends(way: Way) -> None:
     """A byte every so often keeps any timeout between two bytes from ever running out."""
 
@@ -239,6 +278,7 @@ async def test_an_answer_that_drips_for_ever_is_uncertain_when_our_patience_ends
         assert await way.send(way.person("111"), base_url=base_url) == Uncertain(Reason.PROVIDER_SILENT)
 
 
+@over_http
 async def test_headers_that_never_end_are_not_read_to_their_end(way: Way) -> None:
     sent = 0
 
@@ -258,6 +298,7 @@ async def test_headers_that_never_end_are_not_read_to_their_end(way: Way) -> Non
     assert sent < 50_000_000
 
 
+@over_http
 async def test_a_packed_answer_that_unpacks_to_a_hundred_megabytes_is_not_unpacked(way: Way) -> None:
     packed = gzip.compress(b" " * 100_000_000)
 
@@ -280,6 +321,7 @@ async def test_a_packed_answer_that_unpacks_to_a_hundred_megabytes_is_not_unpack
     assert most < 20_000_000
 
 
+@over_http
 async def test_a_provider_that_takes_the_call_and_says_nothing_is_uncertain(way: Way) -> None:
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()  # until we hang up
@@ -300,6 +342,7 @@ TWO_HUNDRED_AND_YET = (
 )
 
 
+@over_http
 @pytest.mark.parametrize("said", TWO_HUNDRED_AND_YET)
 async def test_two_hundred_with_an_error_inside_is_neither_success_nor_the_end(way: Way, said: str) -> None:
     body = said.encode()
@@ -315,6 +358,7 @@ async def test_two_hundred_with_an_error_inside_is_neither_success_nor_the_end(w
     assert outcome in (Deferred(Reason.UNKNOWN_ANSWER), Uncertain(Reason.UNKNOWN_ANSWER))
 
 
+@over_http
 @pytest.mark.parametrize("half_an_answer", [b"", b"HTTP/1.1 200 OK\r\nContent-Le", b"\x16\x03\x01\x02 nonsense\r\n"])
 async def test_half_an_answer_is_uncertain(way: Way, half_an_answer: bytes) -> None:
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -327,6 +371,7 @@ async def test_half_an_answer_is_uncertain(way: Way, half_an_answer: bytes) -> N
         assert isinstance(await way.send(way.person("111"), base_url=base_url), Uncertain)
 
 
+@over_http
 async def test_a_redirect_is_not_followed_with_our_credentials(way: Way) -> None:
     asked: list[bytes] = []
 
@@ -352,6 +397,7 @@ async def test_a_dead_credential_halts_the_account_and_never_prints(way: Way, to
     assert token not in _everything_it_says(halted.value)
 
 
+@over_http
 async def test_a_token_no_provider_ever_gave_halts_before_the_call(way: Way) -> None:
     for token in ("", "EAAG with blanks", "EAAG\r\nX-Evil: 1", "7000000001:AA/../é"):
         with pytest.raises(ChannelHalted) as halted:
@@ -406,6 +452,10 @@ def whatsapp_verdict(status: int, body: bytes) -> Outcome:
     return whatsapp_channel.classify(status, body, "whatsapp-fornacette")
 
 
+def email_verdict(status: int, body: bytes) -> Outcome:
+    return email_channel.classify(Said.PERSON, status, body.decode("utf-8", "replace"), "email-fornacette")
+
+
 def telegram_verdict(status: int, body: bytes) -> Outcome:
     return telegram_channel.classify(status, body, "telegram-fornacette", "5001")
 
@@ -451,15 +501,18 @@ ANYTHING = st.recursive(
 )
 
 
-@pytest.mark.parametrize("classify", [whatsapp_verdict, telegram_verdict], ids=["whatsapp", "telegram"])
+@pytest.mark.parametrize(
+    "classify", [whatsapp_verdict, telegram_verdict, email_verdict], ids=["whatsapp", "telegram", "email"]
+)
 @given(status=st.integers(100, 599), answer=ANYTHING.map(lambda a: json.dumps(a).encode()) | st.binary())
 @settings(max_examples=300, deadline=None)
 def test_an_unknown_answer_never_costs_a_person_the_alert(classify: Classify, status: int, answer: bytes) -> None:
     with contextlib.suppress(ChannelHalted, TextRejected):  # small numbers are codes of theirs; nobody is lost
-        assert not isinstance(classify(status, answer), Refused)
+        # RFC 5321 gives 551 one meaning: who lived there has moved.
+        assert not isinstance(classify(status, answer), Refused) or (classify, status) == (email_verdict, 551)
 
 
-@pytest.mark.parametrize("provider", ["whatsapp", "telegram"])
+@pytest.mark.parametrize("provider", ["whatsapp", "telegram", "email"])
 def test_a_simulator_is_a_process_of_its_own_and_leaves_when_asked(provider: str, tmp_path: Path) -> None:
     file = tmp_path / "config.json"
     file.write_text('{"latency": 0.01}')
@@ -475,7 +528,7 @@ def test_a_simulator_is_a_process_of_its_own_and_leaves_when_asked(provider: str
 
 def test_the_send_path_does_not_know_that_simulators_exist() -> None:
     program = (
-        "import sys; import consumers.channels.whatsapp, consumers.channels.telegram;"
+        "import sys; import consumers.channels.whatsapp, consumers.channels.telegram, consumers.channels.email;"
         "print([m for m in sys.modules if 'simulators' in m])"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

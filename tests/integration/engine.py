@@ -308,7 +308,7 @@ async def delivering(
     accounts = wiring.Accounts(worker.database, settings, channel)
     await accounts.read()
     recorder = Recorder(worker.database, worker.publisher, worker.seal, worker.prefix)
-    delivery = Delivery(worker.database, wiring.adapter(channel), accounts, recorder, worker.seal)
+    delivery = Delivery(worker.database, wiring.adapter(channel, settings), accounts, recorder, worker.seal)
     for lane in Lane:
         worker.takes(deliver_queue(channel, lane), delivery.take, prefetch=BATCHES_IN_HAND, at_once=4)
     beside = {"recorder": recorder.run(), "watch": delivery.watch()}

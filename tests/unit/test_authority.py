@@ -57,9 +57,15 @@ def test_calcinaia_speaks_on_telegram_too_and_nobody_else_does() -> None:
     assert COMUNI["bientina"].channel(Channel.TELEGRAM) is None
 
 
+def test_bientina_writes_mail_too_under_an_address_of_its_own() -> None:
+    mail = COMUNI["bientina"].channel(Channel.EMAIL)
+    assert mail is not None
+    assert (mail.name, mail.identity) == ("email.bientina", "avvisi@comune.bientina.pi.it")
+
+
 @each_comune
 def test_accounts_start_from_the_published_limits(comune: Authority) -> None:
-    published = {Channel.WHATSAPP: 80, Channel.TELEGRAM: 30}
+    published = {Channel.WHATSAPP: 80, Channel.TELEGRAM: 30, Channel.EMAIL: 10}
     assert all(access.per_second == published[access.channel] for access in comune.channels)
 
 
@@ -325,7 +331,7 @@ def test_an_account_for_exercises_stands_beside_the_live_one_and_says_what_it_is
     file = folder / "bientina.toml"
     file.write_text(file.read_text().replace("[territory]", drill + "[territory]", 1))
     bientina = load(folder)["bientina"]
-    assert [access.exercise for access in bientina.channels] == [False, True]
+    assert [one.exercise for one in bientina.channels if one.channel is Channel.WHATSAPP] == [False, True]
     live = bientina.channel(Channel.WHATSAPP)
     assert live is not None
     assert not live.exercise
@@ -363,12 +369,30 @@ def test_two_comuni_on_one_number_need_words_that_can_be_told_apart(folder: Path
     )
 
 
+@pytest.mark.parametrize(
+    ("change", "finding"),
+    [
+        (swap("smtp://posta.example:587", "posta.example"), "is no mail server; write smtp://"),
+        (swap("smtp://posta.example:587", "smtp://io:segreto@posta.example"), "is no mail server"),
+        (swap('username = "avvisi.bientina", ', ""), "settings.username is missing; email cannot send without it"),
+        (swap('identity = "avvisi@', 'identity = "Avvisi@'), "is not written as it is sent; write avvisi@"),
+        (swap('identity = "avvisi@', 'identity = "avvisi '), "cannot be written to: this is not an e-mail address"),
+        (
+            swap('username = "avvisi.bientina"', 'username = "a", password = "b"'),
+            "settings.password looks like a secret",
+        ),
+    ],
+)
+def test_a_mail_account_nobody_could_write_from_is_found(folder: Path, change: Change, finding: str) -> None:
+    assert any(finding in said for said in findings(folder, "bientina.toml", change))
+
+
 def test_two_comuni_may_share_a_number_when_their_words_differ(folder: Path) -> None:
     path = folder / "bientina.toml"
     content = path.read_text().replace("+393665775490", "+393663476285")
     path.write_text(content.replace('"ATTIVA"', '"ATTIVA BIENTINA"').replace('"DISATTIVA"', '"DISATTIVA BIENTINA"'))
-    shared_number = {access.identity for code in ("bientina", "santa-fiora") for access in load(folder)[code].channels}
-    assert shared_number == {"+393663476285"}
+    sharing = (load(folder)[code].channel(Channel.WHATSAPP) for code in ("bientina", "santa-fiora"))
+    assert {access.identity for access in sharing if access} == {"+393663476285"}
 
 
 def test_one_phone_number_id_for_two_numbers_is_a_slip(folder: Path) -> None:

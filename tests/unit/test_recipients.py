@@ -5,11 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alerting.domain.recipients import (
+    EMAIL,
+    LONGEST_EMAIL,
     NOWHERE,
     AddressError,
     Phone,
     Place,
     Precision,
+    email_address,
     from_wa_id,
     mask,
     phone,
@@ -164,3 +167,53 @@ def test_a_place_that_promises_more_than_it_holds_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=f"precision {precision} needs"):
         Place(precision, areas, point)
+
+
+# ── e-mail ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("written", "stored"),
+    [
+        ("Maria.Rossi@Esempio.IT", "maria.rossi@esempio.it"),
+        (" mailto:maria@esempio.it ", "maria@esempio.it"),
+        ("maria+allerte@esempio.it", "maria+allerte@esempio.it"),
+        ("maria@città.it", "maria@xn--citt-3na.it"),
+        ("maria@straße.de", "maria@xn--strae-oqa.de"),
+        ("ｍａｒｉａ＠esempio.it", "maria@esempio.it"),
+        ("\u202amaria@esempio.it\u202c", "maria@esempio.it"),
+        ("maria@posta.comune.bientina.pi.it", "maria@posta.comune.bientina.pi.it"),
+    ],
+)
+def test_an_e_mail_address_is_stored_as_dns_and_servers_know_it(written: str, stored: str) -> None:
+    assert email_address(written) == stored
+    assert EMAIL.fullmatch(stored)
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["", "maria", "maria@", "@esempio.it", "maria@esempio", "maria@@esempio.it", "maria rossi@esempio.it",
+     "maria@esempio..it", ".maria@esempio.it", "maria.@esempio.it", "maria@-esempio.it", "maria@127.0.0.1",
+     "maria@[127.0.0.1]", '"maria rossi"@esempio.it', "perché@esempio.it", "maria@esempio.it\r\nBcc: x@y.it",
+     "maria@esempio.it>", "<maria@esempio.it>", "maria,rossi@esempio.it", "m" * 65 + "@esempio.it",
+     "m@" + ("a" * 60 + ".") * 4 + "esempio.it", "m@" + "a" * 64 + ".it", "🌊@esempio.it"],
+)  # fmt: skip
+def test_what_no_mail_reaches_is_no_address(written: str) -> None:
+    with pytest.raises(AddressError) as refused:
+        email_address(written)
+    assert "rossi" not in str(refused.value) and "127" not in str(refused.value)
+
+
+@given(st.text(max_size=40).map(lambda text: text + "@esempio.it") | st.text(max_size=300))
+def test_whatever_is_stored_is_one_word_and_short_enough(written: str) -> None:
+    try:
+        address = email_address(written)
+    except AddressError:
+        return
+    assert EMAIL.fullmatch(address) and address == email_address(address)
+    assert address.isascii() and address.isprintable() and len(address.split()) == 1
+    assert len(address) <= LONGEST_EMAIL and address.count("@") == 1
+
+
+def test_a_mask_shows_nothing_of_an_e_mail_address() -> None:
+    assert mask("maria.rossi@esempio.it") == mask("luca@posta.example") == "…@…"

@@ -187,14 +187,15 @@ def test_braces_in_an_operators_words_are_only_words() -> None:
 
 @pytest.mark.parametrize("channel", Channel)
 def test_a_text_fits_up_to_the_last_character_the_provider_takes(channel: Channel) -> None:
-    room = MOST_CHARACTERS[channel] - whole(saying(replace(PIENA, description=""))).characters + len("-")
+    form = FORM_OF[channel]
+    room = MOST_CHARACTERS[channel] - whole(saying(replace(PIENA, description="è")), form).characters + len("è")
     just_right, too_long = (saying(replace(PIENA, description="è" * length)) for length in (room, room + 1))
-    assert whole(just_right).characters == MOST_CHARACTERS[channel]
-    assert fits(whole(just_right), channel)
-    assert not fits(whole(too_long), channel)
-    assert fits(render(too_long, FORM_OF[channel]), channel)
-    assert render(just_right, FORM_OF[channel]).body == whole(just_right).body
-    assert render(too_long, FORM_OF[channel]).shortened and not render(just_right, FORM_OF[channel]).shortened
+    assert whole(just_right, form).characters == MOST_CHARACTERS[channel]
+    assert fits(whole(just_right, form), channel)
+    assert not fits(whole(too_long, form), channel)
+    assert fits(render(too_long, form), channel)
+    assert render(just_right, form).body == whole(just_right, form).body
+    assert render(too_long, form).shortened and not render(just_right, form).shortened
 
 
 def test_an_emoji_counts_twice_as_providers_count() -> None:

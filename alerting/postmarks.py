@@ -1,0 +1,60 @@
+"""What a mail of ours carries that only we can have written: the way to leave, and where its bounce belongs."""
+
+import base64
+import hashlib
+import hmac
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from alerting.sealing import Seal, WrongKey
+
+LONGEST_TOKEN = 600
+"""Letters of a way to leave: it holds an address of at most 254 bytes, sealed."""
+
+MARK = re.compile(r"([0-9]{1,18}\.[0-9]{1,9}\.[0-9]{1,5})\.([0-9a-f]{20})", re.IGNORECASE)
+"""reference.proof: at most 55 characters of the 64 a mailbox may have, and whole after somebody changes its case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaver:
+    """Somebody who holds a mail of ours: who wrote it, and to which address."""
+
+    account: str
+    address: str
+
+
+class Postmarks:
+    """Writes them and knows them again, under keys of their own. Nothing is stored, and none ever runs out."""
+
+    def __init__(self, key: bytes) -> None:
+        self._seal = Seal(hashlib.blake2b(b"ways to leave", key=key, digest_size=32).digest())
+        self._key = hashlib.blake2b(b"bounces", key=key, digest_size=32).digest()
+
+    def way_to_leave(self, account: str, address: str) -> str:
+        """A token for the URL in a mail. It says nothing to whoever reads it, and another one to every mail."""
+        return base64.urlsafe_b64encode(self._seal.seal(f"{account} {address}")).rstrip(b"=").decode()
+
+    def leaver(self, token: str) -> Leaver | None:
+        """Whose token that is; None for whatever we have not written."""
+        if len(token) > LONGEST_TOKEN or not re.fullmatch(r"[A-Za-z0-9_-]+", token):
+            return None
+        try:
+            sealed = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+            account, _, address = self._seal.open(sealed).partition(" ")
+        except (WrongKey, ValueError):  # ValueError: no base64
+            return None
+        return Leaver(account, address)
+
+    def mark(self, reference: str) -> str:
+        """The reference of an attempt with its proof, for a return path and a Message-ID."""
+        return f"{reference}.{self._proof(reference)}"
+
+    def references(self, text: str) -> Iterator[str]:
+        """Every reference of ours in a text, in its order. Whoever wants to forge a bounce finds nothing here."""
+        for found in MARK.finditer(text):
+            if hmac.compare_digest(self._proof(found[1]), found[2].lower()):
+                yield found[1]
+
+    def _proof(self, reference: str) -> str:
+        return hmac.digest(self._key, reference.encode(), "sha256").hex()[:20]

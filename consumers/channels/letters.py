@@ -1,0 +1,134 @@
+"""A text as a letter: built once for everybody, so that only what is personal is put into each copy."""
+
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import format_datetime, formataddr
+from functools import lru_cache
+from html import escape
+
+from alerting.domain.plain_text import one_line, shortened, visible
+from alerting.domain.rendering import LONGEST_SUBJECT
+from consumers.channel import Text
+
+LABELS = ("Dove", "Quando", "Cosa fare", "Per informazioni")
+"""What a line of an alert may begin with (rendering.py): the eye looks for it."""
+ADDRESS_OF_A_PAGE = re.compile(r"https?://[^\s<>\"]+")
+NOT_IN_A_LETTER = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]|[\ud800-\udfff]")
+
+PAGE = """<!doctype html>
+<html lang="{language}"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<meta name="color-scheme" content="light dark"><title>{title}</title></head>
+<body style="margin:0;padding:16px;font:18px/1.5 system-ui,Arial,sans-serif">
+<div role="article" lang="{language}" style="max-width:36em;margin:0 auto">
+{said}
+{footer}</div></body></html>
+"""
+# No colour of ours: whoever reads on black or in large letters has chosen theirs.
+FOOTER = "Ricevi questo messaggio perché sei iscritto agli avvisi. È stato inviato da un sistema automatico."
+LEAVE = "Per non riceverne più:"
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who writes, as people see it."""
+
+    address: str
+    name: str = ""
+
+    @property
+    def domain(self) -> str:
+        return self.address.rpartition("@")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """All that is the same for everybody, ready for the wire: lines end in CRLF, and dots that begin one are doubled.
+
+    Between the `pieces` goes the way to leave, of each person their own.
+    """
+
+    pieces: tuple[bytes, ...]
+
+    def to(self, address: str, message_id: str, at: datetime, leave_at: str | None) -> bytes:
+        """One copy. `address` and `leave_at` are ASCII without blanks; nothing is checked here any more."""
+        head = f"To: {address}\r\nMessage-ID: <{message_id}>\r\nDate: {format_datetime(at)}\r\n"
+        if leave_at is None:
+            return head.encode() + b"".join(self.pieces)
+        head += f"List-Unsubscribe:\r\n <{leave_at}>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"
+        return head.encode() + _folded(leave_at).join(self.pieces)
+
+
+def _folded(url: str) -> bytes:
+    """A URL in quoted-printable, in lines of its own: none may be longer than 76."""
+    lines = re.findall(".{1,72}", url.replace("=", "=3D"))
+    return ("=\r\n" + "=\r\n".join(lines) + "=\r\n").replace("\r\n.", "\r\n..").encode()
+
+
+@lru_cache(maxsize=100)
+def letter(text: Text, sender: Sender, leaving: bool) -> Letter:
+    """The letter of a text. `leaving` says that each copy will be given a way to leave."""
+    here = secrets.token_hex(16)  # which no text can know
+    said = _sayable(text.body)
+    subject = shortened(_sayable(one_line(text.subject or text.body.strip().partition("\n")[0])), LONGEST_SUBJECT)
+    message = EmailMessage(policy=SMTP)
+    message["From"] = formataddr((sender.name, sender.address)) if sender.name.isascii() else _from(sender)
+    message["Subject"] = subject or sender.name or sender.address
+    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: nobody's holidays answer it
+    if text.urgent:
+        message["Importance"] = "high"
+    if text.thread:
+        ids = [f"<{re.sub(r'[^A-Za-z0-9._-]', '-', one)}@{sender.domain}>" for one in text.thread]
+        message["X-Alert-Id"] = one_line(text.thread[-1])
+        message["References"] = " ".join(ids)
+        if len(ids) > 1:
+            message["In-Reply-To"] = ids[-2]
+    footer = [FOOTER, f"{LEAVE}\n{here}"] if leaving else [FOOTER]
+    message.set_content("\n\n".join([said, "-- ", *footer]) + "\n", cte="quoted-printable")
+    page = PAGE.format(
+        language=escape(text.language), title=escape(subject), said=_paragraphs(said), footer=_footer(here, leaving)
+    )
+    message.add_alternative(page, subtype="html", cte="quoted-printable")
+    for attachment in text.attachments:
+        kind, _, subtype = attachment.media_type.partition("/")
+        message.add_attachment(attachment.content, kind, subtype, filename=attachment.name)
+    message["Content-Language"] = text.language  # now: what is set before moves into the first part
+    raw = message.as_bytes().replace(b"\r\n.", b"\r\n..")
+    return Letter(tuple(raw.split(here.encode())))
+
+
+def _from(sender: Sender) -> str:
+    """A name with accents, which `formataddr` would encode before the policy does."""
+    quoted = sender.name.replace("\\", "").replace('"', "")
+    return f'"{quoted}" <{sender.address}>'
+
+
+def _sayable(text: str) -> str:
+    """Without what no reader sees and no mail server takes."""
+    return NOT_IN_A_LETTER.sub("", visible(text.replace("\r\n", "\n").replace("\r", "\n")))
+
+
+def _paragraphs(said: str) -> str:
+    """The text as HTML: the first paragraph is the heading, a label is bold, a line that is an address is a link."""
+    first, *others = [one for one in said.split("\n\n") if one.strip()] or [""]
+    told = [f'<h1 dir="auto" style="font-size:1.3em;line-height:1.3">{_lines(first)}</h1>']
+    return "\n".join([*told, *(f'<p dir="auto">{_lines(one)}</p>' for one in others)])
+
+
+def _lines(paragraph: str) -> str:
+    return "<br>\n".join(_line(line) for line in paragraph.split("\n"))
+
+
+def _line(line: str) -> str:
+    if ADDRESS_OF_A_PAGE.fullmatch(line):
+        return f'<a href="{escape(line)}">{escape(line)}</a>'
+    label, colon, rest = line.partition(":")
+    return f"<strong>{label}:</strong>{escape(rest)}" if colon and label in LABELS else escape(line)
+
+
+def _footer(here: str, leaving: bool) -> str:
+    way = f'\n<a href="{here}">Non voglio riceverne più</a>' if leaving else ""
+    return f'<hr>\n<p style="font-size:.8em">{FOOTER}{way}</p>\n'
