@@ -29,6 +29,7 @@ APP_SECRETS = {code: f"segreto-di-{code}" for code in ("bientina", "calcinaia", 
 NOWHERE_TO_PUBLISH = "amqp://nobody:nothing@127.0.0.1:9/"
 VERIFY_TOKEN = "arno-in-piena"
 WEBHOOK_SECRET = "telegram_segreto_calcinaia"
+EMAIL_PASSWORD, EMAIL_SECRET = "posta_segreta_bientina", "rimbalzi_segreti_bientina"
 PEOPLE = {
     "anna": (Role.OPERATOR, "calcinaia"),
     "bruno": (Role.APPROVER, "calcinaia"),
@@ -167,6 +168,7 @@ def settings_for(database_url: str, amqp_url: str, prefix: str, folder: Path) ->
         f"whatsapp.{code}": {"app_secret": secret, "verify_token": VERIFY_TOKEN} for code, secret in APP_SECRETS.items()
     }
     secrets["telegram.calcinaia"] = {"webhook_secret": WEBHOOK_SECRET}
+    secrets["email.bientina"] = {"token": EMAIL_PASSWORD, "webhook_secret": EMAIL_SECRET}
     file = folder / "secrets.json"
     file.write_text(json.dumps(secrets))
     return Settings.model_validate(
