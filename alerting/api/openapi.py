@@ -24,7 +24,11 @@ TAGS = [
     {"name": "intake", "description": "What other bodies say: handed in, kept, judged, let pass or dismissed."},
     {"name": "sources", "description": "Who feeds us, how they stand, and MeteoAlarm as context."},
     {"name": "pages", "description": "What somebody on duty is to look at."},
-    {"name": "webhooks", "description": "For WhatsApp and Telegram, which sign what they send."},
+    {
+        "name": "webhooks",
+        "description": "For WhatsApp and Telegram, which sign what they send, and for mail that came back.",
+    },
+    {"name": "unsubscribe", "description": "The way out that every e-mail carries. No token but the one in the mail."},
     {"name": "dead letters", "description": "Messages nobody could work on: look, say again, dismiss."},
     {"name": "status", "description": "Whether the system works."},
 ]
