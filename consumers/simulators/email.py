@@ -13,8 +13,7 @@ import ssl
 import time
 from collections.abc import Callable
 from email import message_from_bytes
-from email.message import EmailMessage
-from email.policy import default
+from email.header import decode_header, make_header
 from typing import Any
 
 from aiohttp import web
@@ -221,16 +220,13 @@ class EmailSimulator:
         raw = envelope.original_content or b""
         self.raw.append(raw)
         number = f"{len(self.raw):08X}"
-        letter = message_from_bytes(raw, policy=default)
-        assert isinstance(letter, EmailMessage)
-        body = letter.get_body(("plain", "html"))
-        text = body.get_content().replace("\r\n", "\n").strip() if body is not None else ""
+        subject, text = _shown(raw)
         self.phones.receive(
             at=time.time(),
             to=to,
             account=account,
             identity=number,
-            text=f"{letter['Subject']}\n\n{text}",
+            text=f"{subject}\n\n{text}",
             reference=envelope.mail_from,
         )
         return number
@@ -279,6 +275,17 @@ class Line(SMTP):
         """Without a goodbye."""
         if isinstance(self.transport, asyncio.Transport):
             self.transport.abort()
+
+
+def _shown(raw: bytes) -> tuple[str, str]:
+    """Subject and text of a letter. By the old policy of `email`: the new one takes four times as long."""
+    letter = message_from_bytes(raw)
+    subject = str(make_header(decode_header(str(letter.get("Subject", "")))))
+    for part in letter.walk():
+        payload = part.get_payload(decode=True)
+        if part.get_content_type() == "text/plain" and isinstance(payload, bytes):
+            return subject, payload.decode("utf-8", "replace").replace("\r\n", "\n").strip()
+    return subject, ""
 
 
 def _wish(address: str) -> str:
