@@ -336,11 +336,9 @@ class Email:
         client, fit = kept.client, False
         try:
             answer = await self._say(kept, errand)
-            if errand.spoken:
-                kept.mails += 1
-                fit = True
-            elif answer[1] != 421:
-                fit = await _starts_anew(client)
+            kept.mails += errand.spoken
+            # 421 is a goodbye, whatever it answers; after any other refusal the next letter needs a fresh start.
+            fit = answer[1] != 421 and (errand.spoken or await _starts_anew(client))
             return self._understood(errand, *answer)
         except (SMTPException, OSError) as error:
             if errand.spoken:
