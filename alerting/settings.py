@@ -49,6 +49,8 @@ class Settings(BaseSettings):
     telegram_url: str = Field(default="https://api.telegram.org", validation_alias="TELEGRAM_URL")
     email_url: str = Field(default="", validation_alias="EMAIL_URL")
     """One mail server for all accounts, as trials have it: smtp://127.0.0.1:9125. Empty: the `url` of each account."""
+    sms_url: str = Field(default="", validation_alias="SMS_URL")
+    """Where trials have their SMS provider, smpp://…; in service each account names its own."""
 
     share_of_limit: float = Field(default=0.95, gt=0, le=1)
     """How much of a provider's published limit is used. Trials and benchmarks set 1.0."""

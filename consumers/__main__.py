@@ -64,12 +64,14 @@ def deliver(
         accounts = wiring.Accounts(worker.database, settings, channel)
         await accounts.read()
         recorder = Recorder(worker.database, worker.publisher, worker.seal, worker.prefix)
-        delivery = Delivery(worker.database, wiring.adapter(channel, settings), accounts, recorder, worker.seal)
+        adapter = wiring.adapter(channel, settings, worker.database, worker.seal)
+        delivery = Delivery(worker.database, adapter, accounts, recorder, worker.seal)
         metrics.begin_at_zero(map(str, Lane), str(channel))
         for lane in Lane:
             if lane.is_urgent or not urgent_only:
                 worker.takes(deliver_queue(channel, lane), delivery.take, prefetch=BATCHES_IN_HAND, at_once=4)
         beside = {"recorder": recorder.run(), "watch for what is withdrawn": delivery.watch()}
+        beside |= wiring.beside(adapter, accounts)
         await worker.run(tidy=delivery.tidy, drain=delivery.drain, beside=beside)
 
     _run(work)

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Protocol
 
 from alerting.domain.delivery import Channel as ChannelName
-from alerting.domain.delivery import Outcome
+from alerting.domain.delivery import Outcome, Progress, Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,4 +81,49 @@ class ChannelAdapter(Protocol):
 
     async def close(self) -> None:
         """Close connections. No send is under way."""
+        ...
+
+
+# ── providers that take no reference of ours ────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """The name a provider gave one part of a text; `parts` has it in all."""
+
+    account: str
+    provider_id: str = field(repr=False)
+    number: str = field(repr=False)
+    reference: str
+    parts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a provider says became of a part it names. `numbers`: whose it was; some put ours where theirs belongs."""
+
+    account: str
+    provider_id: str = field(repr=False)
+    numbers: tuple[str, ...] = field(repr=False)
+    progress: Progress
+    reason: Reason | None = None
+
+
+class Pairs(Protocol):
+    """Where such names are kept until the receipts have come."""
+
+    def called(self, called: Called) -> None:
+        """A provider has named a part."""
+        ...
+
+    async def reported(self, report: Report) -> None:
+        """A provider says what became of one; returns when that is kept."""
+        ...
+
+    async def run(self) -> None:
+        """Keeps them, until cancelled."""
+        ...
+
+    async def flush(self) -> None:
+        """Keep all there is, at once."""
         ...

@@ -1,16 +1,22 @@
 """Settings → channels: an explicit list. A new channel is one line here."""
 
+from collections.abc import Coroutine
+from typing import Any
+
 from alerting.domain.delivery import Channel
 from alerting.persistence import Database, tables
 from alerting.postmarks import Postmarks
+from alerting.sealing import Seal
 from alerting.settings import Settings
 from consumers.channel import Account, ChannelAdapter, Secret
 from consumers.channels.email import Email
+from consumers.channels.sms_smpp import SmsSmpp
 from consumers.channels.telegram import Telegram
 from consumers.channels.whatsapp import WhatsApp
+from consumers.pairing import Pairing
 
 
-def adapter(channel: Channel, settings: Settings) -> ChannelAdapter:
+def adapter(channel: Channel, settings: Settings, database: Database, seal: Seal) -> ChannelAdapter:
     """The one provider of each channel. Call it inside a running event loop."""
     match channel:
         case Channel.WHATSAPP:
@@ -19,6 +25,15 @@ def adapter(channel: Channel, settings: Settings) -> ChannelAdapter:
             return Telegram()
         case Channel.EMAIL:
             return Email(Postmarks(settings.key_bytes), settings.public_url)
+        case Channel.SMS:
+            return SmsSmpp(Pairing(database, seal))
+
+
+def beside(adapter: ChannelAdapter, accounts: "Accounts") -> dict[str, Coroutine[Any, Any, None]]:
+    """What an adapter does while nobody is told anything: an SMSC says on the same line what became of each text."""
+    if isinstance(adapter, SmsSmpp):
+        return {"lines to SMSCs": adapter.stay_bound(accounts.known), "pairing": adapter.pairs.run()}
+    return {}
 
 
 class Accounts:
@@ -38,6 +53,10 @@ class Accounts:
         if name not in self._accounts:
             await self.read()
         return self._accounts[name]
+
+    def known(self) -> list[Account]:
+        """Those that were read so far."""
+        return list(self._accounts.values())
 
     async def read(self) -> None:
         """All of the channel. Raises MissingSetting where one has no credential: better at start than at three."""
@@ -70,3 +89,5 @@ def _provider(row: tables.ChannelAccount, settings: Settings) -> tuple[str, dict
             return settings.telegram_url, {}
         case Channel.EMAIL:  # everybody has another provider
             return settings.email_url or row.settings.get("url", ""), {}
+        case Channel.SMS:
+            return settings.sms_url or row.settings.get("url", ""), {}

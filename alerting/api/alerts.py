@@ -41,10 +41,10 @@ from alerting.composing import LeftOut, Objection, Refused, Wording
 from alerting.domain import rendering, text_rules
 from alerting.domain.authority import Authority
 from alerting.domain.cap import Alert, Status
-from alerting.domain.delivery import Progress
+from alerting.domain.delivery import Channel, Progress
 from alerting.domain.lanes import Lane
 from alerting.domain.lifecycle import State
-from alerting.domain.rendering import Form
+from alerting.domain.rendering import Form, Rendering
 from alerting.domain.translations import Translation
 from alerting.domain.urgency import lane_of
 from alerting.persistence import ledger, tables
@@ -250,10 +250,10 @@ async def _preview(
 ) -> PreviewOut:
     async with parts.database.read() as session:
         found = await targeting.preview(session, target, authority, lane)
-    rendered = rendering.render(alert)
+    rendered, as_sms = rendering.render(alert), rendering.render(alert, Form.SMS)
     # That an account is not among them would tell whoever sees no person that there is none.
     shares = [share for share in found.by_account if share.recipients or role in SEES_NO_PERSON]
-    euros = [_euro(share, authority, role) for share in shares]
+    euros = [_euro(share, authority, role, as_sms) for share in shares]
     return PreviewOut(
         authority=authority.code,
         lane=lane,
@@ -281,10 +281,11 @@ async def _preview(
         characters=[
             TextLength(
                 channel=access.channel,
-                characters=rendered.characters,
-                most=rendering.MOST_CHARACTERS[access.channel],
+                characters=shown_there.characters,
+                most=rendering.most_of(shown_there, rendering.FORM_OF[access.channel]),
             )
             for access in authority.channels
+            for shown_there in [as_sms if access.channel is Channel.SMS else rendered]
         ],
         texts=[_text(alert, form) for form in Form],
         findings=_findings(alert),
@@ -292,10 +293,13 @@ async def _preview(
     )
 
 
-def _euro(share: AccountShare, authority: Authority, role: Role) -> float | None:
-    """What telling them costs, by the price in the comune's file."""
+def _euro(share: AccountShare, authority: Authority, role: Role, as_sms: Rendering) -> float | None:
+    """What telling them costs, by the price in the comune's file. Of an SMS each part is paid."""
     price = next((access.euro_per_text for access in authority.channels if access.name == share.account), None)
-    return None if price is None else round(price * shown_at_most(share.recipients, role), 2)
+    if price is None:
+        return None
+    paid = as_sms.size.parts if share.channel is Channel.SMS and as_sms.size else 1
+    return round(price * paid * shown_at_most(share.recipients, role), 2)
 
 
 def _text(alert: Alert, form: Form) -> TextOut:

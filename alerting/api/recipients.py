@@ -315,7 +315,7 @@ def _refused(taken: SecondAddressTaken) -> Refused:
 
 def _address(channel: Channel, written: str) -> str:
     match channel:
-        case Channel.WHATSAPP:
+        case Channel.WHATSAPP | Channel.SMS:
             number = phone(written)
             if number.landline:
                 raise AddressError("this is a landline, which shows no text; ask for a mobile number")

@@ -367,7 +367,7 @@ class AddressIn(Input):
 
     channel: Channel
     address: Annotated[str, Field(min_length=1, max_length=100)] = Field(
-        description='A mobile number for WhatsApp ("333 649 26 90", "+39…"), a chat id for Telegram.'
+        description='A mobile number for WhatsApp and SMS ("333 649 26 90", "+39…"), a chat id for Telegram.'
     )
 
 

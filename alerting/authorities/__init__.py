@@ -50,8 +50,15 @@ SETTINGS = {
     Channel.WHATSAPP: ("phone_number_id", "template", "template_language"),
     Channel.TELEGRAM: ("chat_id",),
     Channel.EMAIL: ("url", "username"),
+    Channel.SMS: ("sender", "protocol", "url", "user"),
 }
 """What an account of each channel cannot do without."""
+ALIAS = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9 ._-]{1,11}")
+"""What people see as the sender of an SMS in place of a number; registered with AGCOM through the provider."""
+PROTOCOLS = {"smpp": ("smpp://", "smpps://")}
+"""How an SMS provider is spoken to, and how its address begins."""
+DATA_CODINGS = ("gsm", "default-latin-1", "latin-1")
+"""What an SMSC takes its default alphabet for, or that it wants to be told of Latin-1; the first, unless it says so."""
 SECRET = re.compile(r"token|secret|password|credential|api_?key", re.IGNORECASE)
 FASTEST = 1000
 """Texts a second: the most that WhatsApp and Telegram grant to any account."""
@@ -195,6 +202,8 @@ def _channel(table: Table, code: str) -> ChannelAccess:
     settings = table.settings("settings")
     for key in (key for key in SETTINGS[channel] if written in known and key not in settings):
         table.note(f"{table.key('settings')}.{key} is missing; {channel} cannot send without it")
+    if channel is Channel.SMS and settings:
+        _check_sms(table, settings)
     for key in filter(SECRET.search, settings):
         table.note(f"{table.key('settings')}.{key} looks like a secret; put it in the secrets file, not here")
     if channel is Channel.EMAIL and (url := settings.get("url")) and not MAIL_SERVER.fullmatch(url):
@@ -235,8 +244,35 @@ def _check_identity(table: Table, channel: Channel, identity: str) -> None:
             case Channel.EMAIL:
                 if (address := email_address(identity)) != identity:
                     table.note(f"{key} {identity!r} is not written as it is sent; write {address}")
+            case Channel.SMS:
+                if flaw := _flaw_of_sender(identity):
+                    table.note(f"{key} {identity!r} {flaw}")
     except AddressError as cause:
         table.note(f"{key} {identity!r} cannot be written to: {cause}")
+
+
+def _check_sms(table: Table, settings: dict[str, str]) -> None:
+    key = table.key("settings")
+    if (sender := settings.get("sender")) and (flaw := _flaw_of_sender(sender)):
+        table.note(f"{key}.sender {sender!r} {flaw}")
+    if (coding := settings.get("data_coding", DATA_CODINGS[0])) not in DATA_CODINGS:
+        table.note(f"{key}.data_coding {coding!r} is not known; write {' or '.join(DATA_CODINGS)}")
+    begins = PROTOCOLS.get(protocol := settings.get("protocol", ""))
+    if protocol and begins is None:
+        table.note(f"{key}.protocol {protocol!r} is not known; write {' or '.join(PROTOCOLS)}")
+    if begins and not (url := settings.get("url", begins[0])).startswith(begins):
+        table.note(f"{key}.url {url!r} is no address of this protocol; it begins with {' or '.join(begins)}")
+
+
+def _flaw_of_sender(sender: str) -> str | None:
+    """What is wrong with who an SMS comes from: an alias, or a number in E.164."""
+    if ALIAS.fullmatch(sender):
+        return None
+    try:
+        e164 = phone(sender).e164
+    except AddressError:
+        return "is neither a number nor an alias; an alias has at most 11 letters and digits"
+    return None if e164 == sender else f"is not in E.164; write {e164}"
 
 
 def _feed(table: Table) -> FeedPolicy:

@@ -12,6 +12,7 @@ class Channel(Enum):
     WHATSAPP = "whatsapp"
     TELEGRAM = "telegram"
     EMAIL = "email"
+    SMS = "sms"
 
     def __str__(self) -> str:
         return self.value

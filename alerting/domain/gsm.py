@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -30,6 +30,8 @@ ALONE = {Encoding.GSM_7: 160, Encoding.UCS_2: 70}
 """The most units of a text in one part: septets, or UTF-16 units (channels.md 3.1)."""
 IN_PARTS = {Encoding.GSM_7: 153, Encoding.UCS_2: 67}
 """The most units of each part where there are several: six octets tell which part it is."""
+IN_PARTS_WIDE = {Encoding.GSM_7: 152, Encoding.UCS_2: 66}
+"""The same where seven octets tell it: a reference number of 16 bits, of which two texts seldom share one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +61,12 @@ def utf16_units(letter: str) -> int:
 WIDTH: dict[Encoding, Callable[[str], int]] = {Encoding.GSM_7: septets, Encoding.UCS_2: utf16_units}
 
 
-def split(text: str) -> tuple[str, ...]:
+def split(text: str, encoding: Encoding | None = None, in_parts: Mapping[Encoding, int] = IN_PARTS) -> tuple[str, ...]:
     """The parts of a text, as telephones put them together again; no letter is ever cut in two."""
-    encoding = encoding_of(text)
+    encoding = encoding or encoding_of(text)
     if sum(map(WIDTH[encoding], text)) <= ALONE[encoding]:
         return (text,)
-    return tuple(_parts(text, WIDTH[encoding], IN_PARTS[encoding]))
+    return tuple(_parts(text, WIDTH[encoding], in_parts[encoding]))
 
 
 def _parts(text: str, width: Callable[[str], int], most: int) -> Iterator[str]:

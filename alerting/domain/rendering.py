@@ -64,8 +64,11 @@ FORM_OF = {
     Channel.WHATSAPP: Form.TEMPLATE,
     Channel.TELEGRAM: Form.CHAT,
     Channel.EMAIL: Form.MAIL,
+    Channel.SMS: Form.SMS,
 }
-MOST_CHARACTERS = {channel: MOST[form] for channel, form in FORM_OF.items()}
+MOST_CHARACTERS = {
+    channel: MOST.get(form, SMS_PARTS * gsm.IN_PARTS[gsm.Encoding.GSM_7]) for channel, form in FORM_OF.items()
+}
 
 TEMPLATE = "{0}\nDove: {1}\nQuando: {2}\n{3}\nCosa fare: {4}"
 """The WhatsApp template every authority registers, as the provider fills it in."""
@@ -157,7 +160,8 @@ def most_of(rendering: Rendering, form: Form, *, parts: int = SMS_PARTS) -> int:
 
 def fits(rendering: Rendering, channel: Channel) -> bool:
     """Whether the provider of this channel takes a text of this length."""
-    return rendering.characters <= MOST_CHARACTERS[channel]
+    most = most_of(rendering, FORM_OF[channel]) if rendering.size else MOST_CHARACTERS[channel]
+    return rendering.characters <= most
 
 
 def until_in_words(moment: datetime) -> str:

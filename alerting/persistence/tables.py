@@ -669,6 +669,31 @@ class InboundMessage(Table):
     __table_args__ = (UniqueConstraint("account", "provider_id", name="one_row_per_text"),)
 
 
+class ProviderText(Table):
+    """One part of a text of ours under the name its provider gave it, by which alone a receipt speaks of it.
+
+    The name is a keyed fingerprint that the person's number is part of. `progress` is what receipts said so far; a
+    receipt that came before the answer it belongs to waits here without a dispatch. Kept for days, by `at`.
+    """
+
+    __tablename__ = "provider_texts"
+
+    account: Mapped[str] = mapped_column(String(64), primary_key=True)
+    fingerprint: Mapped[bytes] = mapped_column(Blob, primary_key=True)
+    dispatch_id: Mapped[int | None] = mapped_column(BigInteger)
+    seq: Mapped[int | None] = mapped_column(Integer)
+    attempt: Mapped[int | None] = mapped_column(Integer)
+    parts: Mapped[int] = mapped_column(SmallInteger, default=1)
+    progress: Mapped[int | None] = mapped_column(SmallInteger)
+    reason: Mapped[str | None] = mapped_column(String(32))
+    at: Mapped[float] = mapped_column(Float)
+
+    __table_args__ = (
+        Index("provider_texts_of_delivery", "dispatch_id", "seq"),
+        Index("provider_texts_by_age", "at"),
+    )
+
+
 class AuditEntry(Table):
     """Who did what. Each row carries the hash of the one before, so that a removed row shows."""
 

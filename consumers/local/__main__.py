@@ -41,10 +41,11 @@ def simulate(
     from alerting import authorities
     from alerting.settings import Settings
     from consumers.local import trial
-    from consumers.simulators import email, telegram, whatsapp
+    from consumers.simulators import email, sms_smpp, telegram, whatsapp
     from consumers.simulators.__main__ import serve_until_told
 
-    known = (authorities.load(), Settings().secrets, api)
+    settings = Settings()
+    known = (authorities.load(settings.authorities_folder), settings.secrets, api)
     match channel:
         case Channel.WHATSAPP:
             serve_until_told(lambda: whatsapp.start(trial.whatsapp_settings(*known), host=host, port=port))
@@ -53,6 +54,9 @@ def simulate(
         case Channel.EMAIL:
             told = trial.email_settings(*known) | {"smtp_port": 2525}
             serve_until_told(lambda: email.start(told, host=host, port=port))
+        case Channel.SMS:
+            spoken = {"smpp_host": host, "smpp_port": 2775}
+            serve_until_told(lambda: sms_smpp.start(trial.sms_settings(*known[:2]) | spoken, host=host, port=port))
 
 
 @app.command()

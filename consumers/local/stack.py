@@ -29,6 +29,7 @@ SIMULATORS = {
     "simulator-whatsapp": "python -m consumers.simulators whatsapp",
     "simulator-telegram": "python -m consumers.simulators telegram",
     "simulator-email": "python -m consumers.simulators email",
+    "simulator-sms": "python -m consumers.simulators sms",
 }
 
 
@@ -51,8 +52,9 @@ class Stack:
     """Processes started as in service, on a broker and a database that are given.
 
     `where` holds logs, keys and secrets. `copies` says how many of a process run, one where it says nothing.
-    `whatsapp`, `telegram` and `email` are the simulators' own settings, beyond the accounts. Only who `asks` goes out
-    on the network, to the sources that have an address; the others hear those who hand something in.
+    `whatsapp`, `telegram` and `email` are the simulators' own settings, beyond the accounts. `with_sms` gives Calcinaia
+    an account at a simulated SMSC. Only who `asks` goes out on the network, to the sources that have an address; the
+    others hear those who hand something in.
     """
 
     where: Path
@@ -65,11 +67,13 @@ class Stack:
     telegram: dict[str, object] = field(default_factory=dict)
     email: dict[str, object] = field(default_factory=dict)
     asks: bool = False
+    with_sms: bool = False
     api_port: int = 0
     whatsapp_port: int = 0
     telegram_port: int = 0
     email_port: int = 0
     smtp_port: int = 0
+    sms_port: int = 0
     running: dict[str, Process] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -79,7 +83,9 @@ class Stack:
         self.telegram_port = self.telegram_port or free_port()
         self.email_port = self.email_port or free_port()
         self.smtp_port = self.smtp_port or free_port()
-        self.authorities = authorities.load()
+        self.sms_port, self.smpp_port = self.sms_port or free_port(), free_port()
+        self.folder = trial.authorities_with_sms(self.where / "authorities") if self.with_sms else authorities.FOLDER
+        self.authorities = authorities.load(self.folder)
         self.sources = sources.FOLDER if self.asks else trial.sources_that_hand_in(self.where / "sources")
         self._credentials = trial.credentials(self.where / "secrets.json", self.authorities)
         self._key = _key(self.where / "key")
@@ -102,6 +108,11 @@ class Stack:
         return f"http://127.0.0.1:{self.email_port}"
 
     @property
+    def sms_url(self) -> str:
+        """The SMSC's desk; SMPP is spoken at a port of its own."""
+        return f"http://127.0.0.1:{self.sms_port}"
+
+    @property
     def environment(self) -> dict[str, str]:
         """What every process is told."""
         return os.environ | {
@@ -117,6 +128,8 @@ class Stack:
             "TELEGRAM_URL": self.telegram_url,
             "EMAIL_URL": f"smtp://127.0.0.1:{self.smtp_port}",
             "ALERTING_PUBLIC_URL": self.api,  # which every mail names as the way to leave
+            "SMS_URL": f"smpp://127.0.0.1:{self.smpp_port}",
+            "ALERTING_AUTHORITIES_FOLDER": str(self.folder),
             "PYTHONPATH": str(ROOT),
         }
 
@@ -147,14 +160,24 @@ class Stack:
 
     def start_simulators(self) -> None:
         """The providers, with the accounts of the authorities."""
+        commands = self.simulators()
+        for name, command in commands.items():
+            self._start(name, command)
+        self.wait_ready(*commands)
+
+    def simulators(self) -> dict[str, str]:
+        """How each provider that somebody has an account with is started."""
         ports = {
             "simulator-whatsapp": self.whatsapp_port,
             "simulator-telegram": self.telegram_port,
             "simulator-email": self.email_port,
         }
-        for name, port in ports.items():
-            self._start(name, f"{SIMULATORS[name]} --port {port} --config {self.write_simulator(name)}")
-        self.wait_ready(*ports)
+        if self.with_sms:
+            ports["simulator-sms"] = self.sms_port
+        return {
+            name: f"{SIMULATORS[name]} --port {port} --config {self.write_simulator(name)}"
+            for name, port in ports.items()
+        }
 
     def write_simulator(self, name: str) -> Path:
         """The file of what a simulator is told."""
@@ -163,6 +186,7 @@ class Stack:
             "simulator-whatsapp": lambda: trial.whatsapp_settings(*known) | self.whatsapp,
             "simulator-telegram": lambda: trial.telegram_settings(*known) | self.telegram,
             "simulator-email": lambda: trial.email_settings(*known) | {"smtp_port": self.smtp_port} | self.email,
+            "simulator-sms": lambda: trial.sms_settings(*known[:2]) | {"smpp_port": self.smpp_port},
         }[name]()
         file = self.where / f"{name}.json"
         file.write_text(json.dumps(told))
@@ -223,6 +247,8 @@ class Stack:
                 return bool(fetch(f"{self.telegram_url}/__sim/received"))
             case "simulator-email":
                 return bool(fetch(f"{self.email_url}/__sim/received"))
+            case "simulator-sms":
+                return bool(fetch(f"{self.sms_url}/__sim/received"))
             case "feeds":
                 return bool(fetch(f"http://127.0.0.1:{process.metrics_port}/metrics"))
             case _:

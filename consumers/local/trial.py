@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from alerting import authorities as shipped
 from alerting import sources
 from alerting.domain.authority import Authority, ChannelAccess
 from alerting.domain.delivery import Channel
@@ -22,7 +23,7 @@ def credentials(file: Path, authorities: Authorities) -> dict[str, dict[str, str
     everybody = [access for authority in authorities.values() for access in authority.channels]
     made = known | {
         access.name: {
-            "token": f"{700000000 + number}:{secrets.token_hex(16)}",
+            "token": _token(access.channel, number),
             "app_secret": app_secret,
             "verify_token": verify_token,
             "webhook_secret": secrets.token_hex(16),
@@ -30,9 +31,35 @@ def credentials(file: Path, authorities: Authorities) -> dict[str, dict[str, str
         for number, access in enumerate(everybody)
         if access.name not in known  # a comune got another way to reach people since
     }
+    made |= known  # whoever has joined since is added
     file.touch(mode=0o600)
     file.write_text(json.dumps(made, indent=2))
     return made
+
+
+def _token(channel: Channel, number: int) -> str:
+    """An SMSC's password has eight characters at most."""
+    return secrets.token_hex(4) if channel is Channel.SMS else f"{700000000 + number}:{secrets.token_hex(16)}"
+
+
+def authorities_with_sms(folder: Path) -> Path:
+    """Those that ship, in a folder of their own where Calcinaia sends SMS too: none of them has a real account."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in shipped.FOLDER.glob("*.toml"):
+        own = folder / file.name
+        own.write_text(file.read_text() + (SMS_OF_CALCINAIA if file.stem == "calcinaia" else ""))
+    return folder
+
+
+SMS_OF_CALCINAIA = """
+[[channels]]
+channel = "sms"
+name = "sms.calcinaia"
+identity = "Calcinaia"
+per_second = 30
+euro_per_text = 0.045
+settings = { sender = "Calcinaia", protocol = "smpp", url = "smpp://127.0.0.1:2775", user = "calcinaia" }
+"""
 
 
 def sources_that_hand_in(folder: Path) -> Path:
@@ -92,6 +119,19 @@ def email_settings(authorities: Authorities, known: Secrets, api: str) -> dict[s
             access.settings["username"]: {"password": known.get(access.name, "token"), "address": access.identity}
             for access in _on(Channel.EMAIL, authorities)
         },
+    }
+
+
+def sms_settings(authorities: Authorities, known: Secrets) -> dict[str, object]:
+    """The users of all authorities, and who they may send as."""
+    return {
+        "accounts": {
+            access.settings["user"]: {
+                "password": known.get(access.name, "token"),
+                "senders": [access.settings["sender"].removeprefix("+")],
+            }
+            for access in _on(Channel.SMS, authorities)
+        }
     }
 
 

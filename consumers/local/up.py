@@ -9,9 +9,9 @@ from pathlib import Path
 from honcho.manager import Manager
 
 from consumers.local.services import postgresql, rabbitmq
-from consumers.local.stack import ROOT, SIMULATORS, Stack, procfile
+from consumers.local.stack import ROOT, Stack, procfile
 
-API_PORT, WHATSAPP_PORT, TELEGRAM_PORT, EMAIL_PORT, SMTP_PORT = 8000, 9101, 9102, 9104, 9125
+API_PORT, WHATSAPP_PORT, TELEGRAM_PORT, SMS_PORT, EMAIL_PORT, SMTP_PORT = 8000, 9101, 9102, 9103, 9104, 9125
 FIRST_METRICS_PORT = 9200
 SOURCE = "unione-valdera"
 
@@ -35,16 +35,14 @@ def up() -> int:
             telegram_port=TELEGRAM_PORT,
             email_port=EMAIL_PORT,
             smtp_port=SMTP_PORT,
+            sms_port=SMS_PORT,
             asks=True,
+            with_sms=True,
         )
         stack.prepare()
         tokens = _tokens(stack, where / "tokens.json")
         manager = Manager()
-        simulated = zip(SIMULATORS.items(), (WHATSAPP_PORT, TELEGRAM_PORT, EMAIL_PORT), strict=True)
-        commands = {
-            name: f"{command} --port {port} --config {stack.write_simulator(name)}"
-            for (name, command), port in simulated
-        } | procfile()
+        commands = stack.simulators() | procfile()
         ports = {name: FIRST_METRICS_PORT + number for number, name in enumerate(procfile())}
         for name, command in commands.items():
             own = {"METRICS_PORT": str(ports.get(name, 0)), "ALERTING_LOG_FORMAT": "plain"}
@@ -79,6 +77,7 @@ def _print_addresses(stack: Stack, tokens: dict[str, str], ports: dict[str, int]
 API                    {stack.api}/v1, descritta in {stack.api}/v1/openapi.json
 stato                  {stack.api}/v1/status
 telefoni (simulati)    {stack.whatsapp_url}/__sim/phone/+393331234567
+  con SMS              {stack.sms_url}/__sim/phone/+393331234567
 posta (simulata)       {stack.email_url}/__sim/phone/maria@esempio.it
 metriche               {stack.api}/metrics
                        {", ".join(f"{name} :{port}" for name, port in ports.items() if name != "api")}

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 import uvloop
 
-from consumers.simulators import email, telegram, whatsapp
+from consumers.simulators import email, sms_smpp, telegram, whatsapp
 from consumers.simulators.serving import Served
 
 app = typer.Typer(help="Simulated providers on real sockets.", no_args_is_help=True, add_completion=False)
@@ -51,6 +51,20 @@ def run_email(
     if smtp_port is not None:
         changes["smtp_port"] = smtp_port
     serve_until_told(lambda: email.start(changes, host=host, port=port))
+
+
+@app.command("sms")
+def run_sms(
+    port: int = 9103,
+    host: Host = "127.0.0.1",
+    config: ConfigFile = None,
+    smpp_port: Annotated[int | None, typer.Option(help="Where SMPP is spoken; the port itself is the desk's.")] = None,
+) -> None:
+    """An SMSC that speaks SMPP 3.4."""
+    changes = _read(config)
+    if smpp_port is not None:
+        changes |= {"smpp_port": smpp_port, "smpp_host": host}
+    serve_until_told(lambda: sms_smpp.start(changes, host=host, port=port))
 
 
 def _read(config: Path | None) -> dict[str, Any]:

@@ -7,9 +7,11 @@ import pytest
 from aiohttp import ClientSession, web
 
 from consumers.channels.email import Email
+from consumers.channels.sms_smpp import SmsSmpp
 from consumers.channels.telegram import Telegram
 from consumers.channels.whatsapp import WhatsApp
 from consumers.simulators import email as email_simulator
+from consumers.simulators import sms_smpp as sms_simulator
 from consumers.simulators import telegram as telegram_simulator
 from consumers.simulators import whatsapp as whatsapp_simulator
 from consumers.simulators.serving import Served
@@ -18,11 +20,14 @@ from tests.contract.fornacette import (
     IN_A_HURRY,
     POSTMARKS,
     PUBLIC_URL,
+    SMS_PASSWORD,
+    SMS_USER,
     TELEGRAM_BOT,
     TELEGRAM_TOKEN,
     WHATSAPP_NUMBER,
     WHATSAPP_TOKEN,
     Mailbox,
+    Notebook,
 )
 
 
@@ -64,6 +69,32 @@ async def telegram_server() -> AsyncIterator[Served]:
     )
     yield served
     await served.close()
+
+
+@pytest.fixture
+async def smsc() -> AsyncIterator[Served]:
+    """An SMSC, with Fornacette's user and alias."""
+    served = await sms_simulator.start(
+        {
+            "accounts": {SMS_USER: {"password": SMS_PASSWORD, "senders": ["Fornacette", "393331230000"]}},
+            "per_second": 2000,
+            "burst": 1.0,
+        }
+    )
+    yield served
+    await served.close()
+
+
+@pytest.fixture
+def notebook() -> Notebook:
+    return Notebook()
+
+
+@pytest.fixture
+async def sms(notebook: Notebook) -> AsyncIterator[SmsSmpp]:
+    adapter = SmsSmpp(notebook, **IN_A_HURRY)
+    yield adapter
+    await adapter.close()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from aiohttp import ClientSession, web
 
 from alerting.domain.delivery import Channel as ChannelName
 from alerting.postmarks import Postmarks
-from consumers.channel import Account, Secret
+from consumers.channel import Account, Called, Report, Secret
 from consumers.simulators.serving import Served
 
 WHATSAPP_TOKEN = "EAAGfornacette7nobodyMayReadThis"
@@ -21,6 +21,8 @@ TELEGRAM_BOT = "7000000001"
 EMAIL_PASSWORD = "fornacette7nobodyMayReadThis"
 POSTMARKS = Postmarks(bytes.fromhex("5e" * 32))
 PUBLIC_URL = "https://allerta.fornacette.example"
+
+SMS_USER, SMS_PASSWORD = "fornacette", "Arno1966"
 
 IN_A_HURRY: dict[str, Any] = {
     "connect": timedelta(seconds=0.5),
@@ -77,6 +79,38 @@ def email_account(base_url: str, **changes: Any) -> Account:
         },
     }
     return Account(**(known | changes))
+
+
+def sms_account(base_url: str, **changes: Any) -> Account:
+    """Fornacette's alias, as the adapter knows it."""
+    known: dict[str, Any] = {
+        "name": "sms-fornacette",
+        "authority": "fornacette",
+        "paced_as": "sms-fornacette",
+        "channel": ChannelName.SMS,
+        "base_url": base_url,
+        "token": Secret(SMS_PASSWORD),
+        "settings": {"sender": "Fornacette", "protocol": "smpp", "user": SMS_USER},
+    }
+    return Account(**(known | changes))
+
+
+@dataclass
+class Notebook:
+    """What texts are called and what is reported of them, for a test that needs no database."""
+
+    names: list[Called] = field(default_factory=list)
+    reports: list[Report] = field(default_factory=list)
+
+    def called(self, called: Called) -> None:
+        self.names.append(called)
+
+    async def reported(self, report: Report) -> None:
+        self.reports.append(report)
+
+    async def run(self) -> None: ...
+
+    async def flush(self) -> None: ...
 
 
 @dataclass

@@ -36,20 +36,22 @@ from consumers.channels import telegram as telegram_channel
 from consumers.channels import whatsapp as whatsapp_channel
 from consumers.channels.email import Email, Said
 from consumers.channels.line import Words
+from consumers.channels.sms_smpp import SmsSmpp
 from consumers.channels.telegram import Telegram
 from consumers.channels.whatsapp import WhatsApp
-from consumers.simulators.email import EmailSimulator
 from consumers.simulators.serving import Served
 from tests.contract.fornacette import (
     EMAIL_PASSWORD,
     IN_A_HURRY,
     POSTMARKS,
     PUBLIC_URL,
+    SMS_PASSWORD,
     TELEGRAM_TOKEN,
     WHATSAPP_TOKEN,
     a_server_that,
     email_account,
     received,
+    sms_account,
     telegram_account,
     tell,
     whatsapp_account,
@@ -75,33 +77,50 @@ class Way:
     too_long: Text
     gone_code: int
     another: Callable[..., ChannelAdapter]
+    url: str
     scheme: str = "http"
 
     @property
-    def base_url(self) -> str:
-        """Where the adapter speaks to; the simulator's desk may be elsewhere."""
-        simulator = self.served.simulator
-        return simulator.smtp_url if isinstance(simulator, EmailSimulator) else self.served.base_url
-
-    @property
     def account(self) -> Account:
-        return self.account_at(self.base_url)
+        return self.account_at(self.url)
 
     async def send(self, address: str, text: Text = EVACUATE, **changes: Any) -> Outcome:
-        account = self.account_at(changes.pop("base_url", self.base_url), **changes)
+        account = self.account_at(changes.pop("base_url", self.url), **changes)
         return await self.adapter.send(account, address, text, "att_1")
 
 
-over_http = pytest.mark.parametrize("way", ["whatsapp", "telegram"], indirect=True)
-"""For what a provider can do to us only over HTTP; test_email.py has what a mail server can."""
-
-
-@pytest.fixture(params=["whatsapp", "telegram", "email"])
+@pytest.fixture(params=["whatsapp", "telegram", "email", "sms"])
 def way(request: pytest.FixtureRequest) -> Way:
+    return _way(request)
+
+
+@pytest.fixture(params=["whatsapp", "telegram"])
+def http_way(request: pytest.FixtureRequest) -> Way:
+    """For what a line can only do where HTTP is spoken on it; test_email.py and test_sms_smpp.py have the others."""
+    return _way(request)
+
+
+def _way(request: pytest.FixtureRequest) -> Way:
+    if request.param == "sms":
+        smsc, notebook = request.getfixturevalue("smsc"), request.getfixturevalue("notebook")
+        return Way(
+            adapter=request.getfixturevalue("sms"),
+            served=smsc,
+            account_at=sms_account,
+            person=lambda suffix: f"+393331234{suffix:0>3}",
+            not_an_address="3331234567",
+            token=SMS_PASSWORD,
+            too_long=Text("Evacuare. " * 500),
+            gone_code=401,
+            another=lambda **how: SmsSmpp(notebook, **how),
+            url=smsc.simulator.smpp_url,
+            scheme="smpp",
+        )
     if request.param == "whatsapp":
+        meta = request.getfixturevalue("meta")
         return Way(
             adapter=request.getfixturevalue("whatsapp"),
-            served=request.getfixturevalue("meta"),
+            served=meta,
             account_at=whatsapp_account,
             person=lambda suffix: f"+393331234{suffix}",
             not_an_address="3331234567",
@@ -109,11 +128,13 @@ def way(request: pytest.FixtureRequest) -> Way:
             too_long=Text("Evacuare. " * 500),
             gone_code=190,
             another=WhatsApp,
+            url=meta.base_url,
         )
     if request.param == "email":
+        post_office = request.getfixturevalue("post_office")
         return Way(
             adapter=request.getfixturevalue("email"),
-            served=request.getfixturevalue("post_office"),
+            served=post_office,
             account_at=email_account,
             person=lambda suffix: f"maria+{suffix}@posta.example",
             not_an_address="maria@posta",
@@ -121,11 +142,13 @@ def way(request: pytest.FixtureRequest) -> Way:
             too_long=Text("Evacuare. " * 150_000),
             gone_code=535,
             another=lambda **how: Email(POSTMARKS, PUBLIC_URL, **how),
+            url=post_office.simulator.smtp_url,
             scheme="smtp",
         )
+    telegram = request.getfixturevalue("telegram_server")
     return Way(
         adapter=request.getfixturevalue("telegram"),
-        served=request.getfixturevalue("telegram_server"),
+        served=telegram,
         account_at=telegram_account,
         person=lambda suffix: f"51234{suffix}",
         not_an_address="maria.b",
@@ -133,6 +156,7 @@ def way(request: pytest.FixtureRequest) -> Way:
         too_long=Text("Evacuare. " * 500),
         gone_code=401,
         another=Telegram,
+        url=telegram.base_url,
     )
 
 
@@ -201,7 +225,7 @@ async def test_where_nobody_listens_nothing_was_said(way: Way) -> None:
     outcome = await way.send(way.person("111"), base_url=f"{way.scheme}://127.0.0.1:1")
     assert outcome == Deferred(Reason.PROVIDER_UNAVAILABLE)
 
-    outcome = await way.send(way.person("111"), base_url=f"{way.scheme}://fornacette.invalid")
+    outcome = await way.send(way.person("111"), base_url=f"{way.scheme}://fornacette.invalid:2775")
     assert outcome == Deferred(Reason.PROVIDER_UNAVAILABLE)
 
 
@@ -235,13 +259,11 @@ async def test_a_line_already_closed_when_we_begin_has_heard_nothing() -> None:
     assert not words.spoken
 
 
-@over_http
-async def test_html_from_a_proxy_is_deferred(way: Way) -> None:
-    assert await way.send(way.person("503")) == Deferred(Reason.PROVIDER_UNAVAILABLE)
+async def test_html_from_a_proxy_is_deferred(http_way: Way) -> None:
+    assert await http_way.send(http_way.person("503")) == Deferred(Reason.PROVIDER_UNAVAILABLE)
 
 
-@over_http
-async def test_a_page_that_never_ends_is_not_read_to_its_end(way: Way) -> None:
+async def test_a_page_that_never_ends_is_not_read_to_its_end(http_way: Way) -> None:
     sent = 0
 
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -256,13 +278,12 @@ async def test_a_page_that_never_ends_is_not_read_to_its_end(way: Way) -> None:
         writer.close()
 
     async with a_server_that(converse) as base_url:
-        outcome = await way.send(way.person("111"), base_url=base_url)
+        outcome = await http_way.send(http_way.person("111"), base_url=base_url)
     assert outcome == Deferred(Reason.UNKNOWN_ANSWER)
     assert sent < 50_000_000
 
 
-@over_http
-async def test_an_answer_that_drips_for_ever_is_uncertain_when_our_patience_ends(way: Way) -> None:
+async def test_an_answer_that_drips_for_ever_is_uncertain_when_our_patience_ends(http_way: Way) -> None:
     """A byte every so often keeps any timeout between two bytes from ever running out."""
 
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -275,11 +296,10 @@ async def test_an_answer_that_drips_for_ever_is_uncertain_when_our_patience_ends
                 await asyncio.sleep(0.05)
 
     async with a_server_that(converse) as base_url, asyncio.timeout(IN_A_HURRY["total"].total_seconds() + 2):
-        assert await way.send(way.person("111"), base_url=base_url) == Uncertain(Reason.PROVIDER_SILENT)
+        assert await http_way.send(http_way.person("111"), base_url=base_url) == Uncertain(Reason.PROVIDER_SILENT)
 
 
-@over_http
-async def test_headers_that_never_end_are_not_read_to_their_end(way: Way) -> None:
+async def test_headers_that_never_end_are_not_read_to_their_end(http_way: Way) -> None:
     sent = 0
 
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -294,12 +314,11 @@ async def test_headers_that_never_end_are_not_read_to_their_end(way: Way) -> Non
         writer.close()
 
     async with a_server_that(converse) as base_url:
-        assert await way.send(way.person("111"), base_url=base_url) == Uncertain(Reason.PROVIDER_SILENT)
+        assert await http_way.send(http_way.person("111"), base_url=base_url) == Uncertain(Reason.PROVIDER_SILENT)
     assert sent < 50_000_000
 
 
-@over_http
-async def test_a_packed_answer_that_unpacks_to_a_hundred_megabytes_is_not_unpacked(way: Way) -> None:
+async def test_a_packed_answer_that_unpacks_to_a_hundred_megabytes_is_not_unpacked(http_way: Way) -> None:
     packed = gzip.compress(b" " * 100_000_000)
 
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -313,7 +332,7 @@ async def test_a_packed_answer_that_unpacks_to_a_hundred_megabytes_is_not_unpack
     tracemalloc.start()
     try:
         async with a_server_that(converse) as base_url:
-            outcome = await way.send(way.person("111"), base_url=base_url)
+            outcome = await http_way.send(http_way.person("111"), base_url=base_url)
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -321,14 +340,13 @@ async def test_a_packed_answer_that_unpacks_to_a_hundred_megabytes_is_not_unpack
     assert most < 20_000_000
 
 
-@over_http
-async def test_a_provider_that_takes_the_call_and_says_nothing_is_uncertain(way: Way) -> None:
+async def test_a_provider_that_takes_the_call_and_says_nothing_is_uncertain(http_way: Way) -> None:
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()  # until we hang up
         writer.close()
 
     async with a_server_that(converse) as base_url:
-        assert await way.send(way.person("111"), base_url=base_url) == Uncertain(Reason.PROVIDER_SILENT)
+        assert await http_way.send(http_way.person("111"), base_url=base_url) == Uncertain(Reason.PROVIDER_SILENT)
 
 
 TWO_HUNDRED_AND_YET = (
@@ -342,9 +360,8 @@ TWO_HUNDRED_AND_YET = (
 )
 
 
-@over_http
 @pytest.mark.parametrize("said", TWO_HUNDRED_AND_YET)
-async def test_two_hundred_with_an_error_inside_is_neither_success_nor_the_end(way: Way, said: str) -> None:
+async def test_two_hundred_with_an_error_inside_is_neither_success_nor_the_end(http_way: Way, said: str) -> None:
     body = said.encode()
 
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -354,13 +371,12 @@ async def test_two_hundred_with_an_error_inside_is_neither_success_nor_the_end(w
         writer.close()
 
     async with a_server_that(converse) as base_url:
-        outcome = await way.send(way.person("111"), base_url=base_url)
+        outcome = await http_way.send(http_way.person("111"), base_url=base_url)
     assert outcome in (Deferred(Reason.UNKNOWN_ANSWER), Uncertain(Reason.UNKNOWN_ANSWER))
 
 
-@over_http
 @pytest.mark.parametrize("half_an_answer", [b"", b"HTTP/1.1 200 OK\r\nContent-Le", b"\x16\x03\x01\x02 nonsense\r\n"])
-async def test_half_an_answer_is_uncertain(way: Way, half_an_answer: bytes) -> None:
+async def test_half_an_answer_is_uncertain(http_way: Way, half_an_answer: bytes) -> None:
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(half_an_answer)
@@ -368,11 +384,10 @@ async def test_half_an_answer_is_uncertain(way: Way, half_an_answer: bytes) -> N
         writer.close()
 
     async with a_server_that(converse) as base_url:
-        assert isinstance(await way.send(way.person("111"), base_url=base_url), Uncertain)
+        assert isinstance(await http_way.send(http_way.person("111"), base_url=base_url), Uncertain)
 
 
-@over_http
-async def test_a_redirect_is_not_followed_with_our_credentials(way: Way) -> None:
+async def test_a_redirect_is_not_followed_with_our_credentials(http_way: Way) -> None:
     asked: list[bytes] = []
 
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -383,7 +398,7 @@ async def test_a_redirect_is_not_followed_with_our_credentials(way: Way) -> None
         writer.close()
 
     async with a_server_that(converse) as base_url:
-        outcome = await way.send(way.person("111"), base_url=base_url)
+        outcome = await http_way.send(http_way.person("111"), base_url=base_url)
     assert outcome == Deferred(Reason.UNKNOWN_ANSWER)
     assert len(asked) == 1 and b"elsewhere" not in asked[0]
 
@@ -397,11 +412,12 @@ async def test_a_dead_credential_halts_the_account_and_never_prints(way: Way, to
     assert token not in _everything_it_says(halted.value)
 
 
-@over_http
-async def test_a_token_no_provider_ever_gave_halts_before_the_call(way: Way) -> None:
+async def test_a_token_no_provider_ever_gave_halts_before_the_call(http_way: Way) -> None:
     for token in ("", "EAAG with blanks", "EAAG\r\nX-Evil: 1", "7000000001:AA/../é"):
         with pytest.raises(ChannelHalted) as halted:
-            await way.send(way.person("111"), token=Secret(token), base_url="http://127.0.0.1:1")
+            await http_way.send(
+                http_way.person("111"), token=Secret(token), base_url=f"{http_way.scheme}://127.0.0.1:1"
+            )
         assert token == "" or token not in _everything_it_says(halted.value)
 
 
@@ -512,7 +528,7 @@ def test_an_unknown_answer_never_costs_a_person_the_alert(classify: Classify, st
         assert not isinstance(classify(status, answer), Refused) or (classify, status) == (email_verdict, 551)
 
 
-@pytest.mark.parametrize("provider", ["whatsapp", "telegram", "email"])
+@pytest.mark.parametrize("provider", ["whatsapp", "telegram", "email", "sms"])
 def test_a_simulator_is_a_process_of_its_own_and_leaves_when_asked(provider: str, tmp_path: Path) -> None:
     file = tmp_path / "config.json"
     file.write_text('{"latency": 0.01}')
@@ -528,7 +544,8 @@ def test_a_simulator_is_a_process_of_its_own_and_leaves_when_asked(provider: str
 
 def test_the_send_path_does_not_know_that_simulators_exist() -> None:
     program = (
-        "import sys; import consumers.channels.whatsapp, consumers.channels.telegram, consumers.channels.email;"
+        "import sys; import consumers.channels.whatsapp, consumers.channels.telegram, consumers.channels.email,"
+        " consumers.channels.sms_smpp;"
         "print([m for m in sys.modules if 'simulators' in m])"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -300,18 +300,17 @@ async def working(worker: Worker, **how: Any) -> AsyncIterator[asyncio.Task[None
 
 
 @asynccontextmanager
-async def delivering(
-    settings: Settings, served: Served, channel: Channel = Channel.WHATSAPP, **adapter: Any
-) -> AsyncIterator[Worker]:
+async def delivering(settings: Settings, served: Served, channel: Channel = Channel.WHATSAPP) -> AsyncIterator[Worker]:
     """One delivery process of a channel, put together as `consumers deliver` does."""
     worker = Worker(settings, f"deliver-{channel}")
     accounts = wiring.Accounts(worker.database, settings, channel)
     await accounts.read()
     recorder = Recorder(worker.database, worker.publisher, worker.seal, worker.prefix)
-    delivery = Delivery(worker.database, wiring.adapter(channel, settings), accounts, recorder, worker.seal)
+    adapter = wiring.adapter(channel, settings, worker.database, worker.seal)
+    delivery = Delivery(worker.database, adapter, accounts, recorder, worker.seal)
     for lane in Lane:
         worker.takes(deliver_queue(channel, lane), delivery.take, prefetch=BATCHES_IN_HAND, at_once=4)
-    beside = {"recorder": recorder.run(), "watch": delivery.watch()}
+    beside = {"recorder": recorder.run(), "watch": delivery.watch()} | wiring.beside(adapter, accounts)
     async with working(worker, tidy=delivery.tidy, drain=delivery.drain, beside=beside):
         yield worker
 

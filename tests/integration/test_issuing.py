@@ -18,7 +18,7 @@ from alerting.domain.events import AlertIssued
 from alerting.domain.kinds import Colour, Kind, Risk
 from alerting.domain.lanes import Lane
 from alerting.domain.lifecycle import NotAllowed, State
-from alerting.domain.rendering import fits, render
+from alerting.domain.rendering import FORM_OF, fits, render
 from alerting.issuing import SamePerson
 from alerting.persistence import Database, tables
 from alerting.subscribing import join
@@ -417,8 +417,9 @@ async def test_a_retraction_fits_every_channel_however_long_the_reason(town: Dat
     wording = piena(headline="x" * 160, web="https://www.comune.calcinaia.pi.it/" + "a" * 300)
     telling = await cancelled(town, await issued(town, wording), "Perché il livello scende. " * 100)
     assert telling is not None
-    text_of_it = render(cap_json.from_json(telling.document))
-    assert all(fits(text_of_it, channel) for channel in Channel)
+    document = cap_json.from_json(telling.document)
+    text_of_it = render(document)
+    assert all(fits(render(document, FORM_OF[channel]), channel) for channel in Channel)
     assert "13:30 di sabato 21 novembre non è più valido. Perché il livello" in text_of_it.body
     assert "…\nCosa fare:" in text_of_it.body
 

@@ -187,6 +187,14 @@ def swap(old: str, new: str) -> Change:
     return change
 
 
+def sms(**settings: str) -> Change:
+    """An account for SMS at the end of a file; whatever is given as empty is left out."""
+    right = {"sender": "Calcinaia", "protocol": "smpp", "url": "smpp://smsc.example:2775", "user": "calcinaia"}
+    said = ", ".join(f'{key} = "{value}"' for key, value in (right | settings).items() if value)
+    account = 'channel = "sms"\nname = "sms.calcinaia"\nidentity = "Calcinaia"\nper_second = 30'
+    return lambda content: f"{content}\n[[channels]]\n{account}\nsettings = {{ {said} }}\n"
+
+
 def findings(folder: Path, file: str, change: Change) -> tuple[str, ...]:
     path = folder / file
     path.write_text(change(path.read_text()))
@@ -211,6 +219,12 @@ FORNACETTE = "    [43.676, 10.607], [43.660, 10.603], [43.664, 10.591]"
         (swap('["Tosc-A4"]', '["A4"]'), "warning_zones 'A4' does not fit"),
         (swap('["Tosc-A4"]', "[]"), "warning_zones needs at least one"),
         (swap('language = "it"', 'language = "italiano"'), "language 'italiano' does not fit"),
+        (sms(protocol="fax"), r"settings.protocol 'fax' is not known; write smpp"),
+        (sms(url="https://smsc.example"), r"settings.url 'https://smsc.example' is no address of this protocol"),
+        (sms(sender="Comune di Calcinaia"), r"settings.sender 'Comune di Calcinaia' is neither a number nor an alias"),
+        (sms(sender="333 649 26 90"), r"settings.sender '333 649 26 90' is not in E.164; write \+393336492690"),
+        (sms(user=""), "settings.user is missing; sms cannot send without it"),
+        (sms(data_coding="morse"), "settings.data_coding 'morse' is not known"),
         (swap('name = "Comune di Calcinaia"', 'name = " "'), "name is empty"),
         (swap("https://", "http://"), "policy.url .* does not fit; write an https"),
         (swap("[policy]\n", "[policy]\nhash = 'x'\n"), "policy.hash is not a key .*; remove it"),

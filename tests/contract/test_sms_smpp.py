@@ -1,0 +1,391 @@
+"""SMPP as it is spoken: what the SMSC reads, what its answers and receipts mean, and lines that die."""
+
+import asyncio
+import contextlib
+import struct
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import uvloop
+from aiohttp import ClientSession
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alerting.domain.delivery import (
+    Accepted,
+    ChannelHalted,
+    Deferred,
+    Progress,
+    Reason,
+    Refused,
+    TextRejected,
+    Uncertain,
+)
+from consumers.channel import Account, Report, Text
+from consumers.channels import smpp
+from consumers.channels.smpp import Delivered, endpoint, read_deliver_sm
+from consumers.channels.sms_smpp import HALTS, OUTCOMES, REJECTIONS, SmsSmpp, classify, report_of, worst
+from consumers.simulators import sms_smpp as sms_simulator
+from consumers.simulators.serving import Served
+from tests.contract.fornacette import IN_A_HURRY, SMS_PASSWORD, SMS_USER, Notebook, received, sms_account, tell, until
+
+MARIA = "+393331234111"
+LONG = "Fornacette: esondazione dell'Arno. " * 12
+HEADER = struct.Struct("!IIII")
+SUBMIT_RESP, BIND_RESP, DELIVER_SM = 0x80000004, 0x80000009, 0x05
+
+
+def account(smsc: Served, **settings: str) -> Account:
+    """Fornacette's account, with other settings."""
+    known = sms_account(smsc.simulator.smpp_url)  # type: ignore[attr-defined]
+    return replace(known, settings=known.settings | settings)
+
+
+def submitted(smsc: Served) -> Any:
+    return smsc.simulator.submitted  # type: ignore[attr-defined]
+
+
+# ── what is said ────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("said", "read", "coding", "parts"),
+    [
+        ("Evacuare.", "Evacuare.", 0, 1),
+        ("È l’ora: 40° all’ombra…", "E' l'ora: 40 gradi all'ombra...", 0, 1),
+        ("10 € {a} [b]", "10 € {a} [b]", 0, 1),
+        ("🌊" * 40, "", 0, 1),
+        ("Эвакуация 🌊" * 20, "Эвакуация 🌊" * 20, 8, 4),
+        ("\u202bإخلاء\u202c", "\u202bإخلاء\u202c", 8, 1),
+        (LONG, LONG.strip(), 0, 3),
+        ("€" * 200, "€" * 200, 0, 3),
+    ],
+    ids=["plain", "typography", "escapes", "emoji only", "cyrillic and emoji", "bidi marks", "long", "euros"],
+)
+async def test_the_telephone_shows_what_was_said(
+    sms: SmsSmpp, smsc: Served, http: ClientSession, said: str, read: str, coding: int, parts: int
+) -> None:
+    said = said if read else f"Arno {said}"
+    outcome = await sms.send(account(smsc), MARIA, Text(said.strip()), "7.1.1")
+
+    assert isinstance(outcome, Accepted)
+    (arrived,) = await received(smsc, http)
+    assert arrived["text"].strip() == (read or "Arno")
+    assert [one.coding for one in submitted(smsc)] == [coding] * parts
+    assert {one.esm_class for one in submitted(smsc)} == {0x40 if parts > 1 else 0}
+
+
+async def test_no_part_is_wider_than_the_air(sms: SmsSmpp, smsc: Served) -> None:
+    assert isinstance(await sms.send(account(smsc), MARIA, Text("Arno " * 250), "7.1.1"), Accepted)
+    assert max(len(one.octets) for one in submitted(smsc)) == 6 + 153, "one septet an octet, and the header"
+
+
+async def test_five_thousand_characters_are_rejected_for_everybody(sms: SmsSmpp, smsc: Served) -> None:
+    with pytest.raises(TextRejected, match="33 parts; shorten it to 10"):
+        await sms.send(account(smsc), MARIA, Text("Evacuare " * 555), "7.1.1")
+    assert not submitted(smsc)
+
+
+@pytest.mark.parametrize(("coding", "seen"), [("gsm", 0), ("default-latin-1", 0), ("latin-1", 3)])
+async def test_the_alphabet_is_what_the_smsc_takes_it_for(sms: SmsSmpp, smsc: Served, coding: str, seen: int) -> None:
+    smsc.simulator.configure({"default_alphabet": "latin-1" if coding == "default-latin-1" else "gsm0338"})
+    assert isinstance(await sms.send(account(smsc, data_coding=coding), MARIA, Text("C'è acqua"), "7.1.1"), Accepted)
+    (one,) = submitted(smsc)
+    assert one.coding == seen
+    assert one.octets == (b"C'\x04 acqua" if coding == "gsm" else "C'è acqua".encode("latin-1"))
+
+
+async def test_a_data_coding_nobody_knows_halts_before_the_call(sms: SmsSmpp, smsc: Served) -> None:
+    with pytest.raises(ChannelHalted, match="data_coding"):
+        await sms.send(account(smsc, data_coding="morse"), MARIA, Text("Evacuare."), "7.1.1")
+
+
+@pytest.mark.parametrize(("sender", "seen"), [("Fornacette", "Fornacette"), ("+393331230000", "393331230000")])
+async def test_an_alias_and_a_number_are_said_each_its_way(sms: SmsSmpp, smsc: Served, sender: str, seen: str) -> None:
+    assert isinstance(await sms.send(account(smsc, sender=sender), MARIA, Text("Evacuare."), "7.1.1"), Accepted)
+    assert submitted(smsc)[0].source == seen
+
+
+async def test_an_alias_that_is_not_registered_is_nobodys_to_send_as(sms: SmsSmpp, smsc: Served) -> None:
+    with pytest.raises(TextRejected, match="register the alias"):
+        await sms.send(account(smsc, sender="Bientina"), MARIA, Text("Evacuare."), "7.1.1")
+
+
+async def test_a_text_lives_as_long_as_its_alert(sms: SmsSmpp, smsc: Served) -> None:
+    expires = datetime.now(UTC) + timedelta(hours=2, seconds=30)
+    assert isinstance(await sms.send(account(smsc), MARIA, Text("Evacuare.", expires=expires), "7.1.1"), Accepted)
+    assert submitted(smsc)[0].validity.startswith("00000002002") and submitted(smsc)[0].validity.endswith("000R")
+
+
+async def test_nothing_is_said_after_it_has_expired(sms: SmsSmpp, smsc: Served) -> None:
+    over = Text("Evacuare.", expires=datetime.now(UTC))
+    assert await sms.send(account(smsc), MARIA, over, "7.1.1") == Deferred(Reason.EXPIRED)
+    assert not submitted(smsc)
+
+
+async def test_what_expires_while_it_waits_for_its_turn_is_not_said(notebook: Notebook, smsc: Served) -> None:
+    smsc.simulator.configure({"latency": 1.2})
+    adapter = SmsSmpp(notebook, limit_per_host=1, **IN_A_HURRY)
+    soon = Text("Evacuare.", expires=datetime.now(UTC) + timedelta(seconds=2))
+    outcomes = await asyncio.gather(*(adapter.send(account(smsc), MARIA, soon, f"7.{n}.1") for n in (1, 2)))
+    await adapter.close()
+    assert [type(outcome) for outcome in outcomes] == [Accepted, Deferred]
+    assert len(submitted(smsc)) == 1
+
+
+# ── what answers mean ───────────────────────────────────────────────────────────────────────────────
+
+
+@given(st.integers(1, 0xFFFFFFFF), st.text(max_size=8))
+def test_a_status_nobody_documented_never_costs_a_person_the_alert(status: int, message_id: str) -> None:
+    with contextlib.suppress(ChannelHalted, TextRejected):
+        outcome = classify(status, message_id, "sms-fornacette")
+        if status not in OUTCOMES:
+            assert outcome == Deferred(Reason.UNKNOWN_ANSWER)
+
+
+def test_each_status_means_one_thing() -> None:
+    assert not (OUTCOMES.keys() & HALTS.keys() | OUTCOMES.keys() & REJECTIONS.keys() | HALTS.keys() & REJECTIONS.keys())
+    assert classify(0, "", "sms-fornacette") == Uncertain(Reason.UNKNOWN_ANSWER), "no receipt could ever name it"
+
+
+def test_the_worst_part_decides() -> None:
+    accepted, gone = Accepted("A1"), Refused(Reason.NOT_REACHABLE_HERE)
+    later, silent = Deferred(Reason.THROTTLED), Uncertain()
+    assert worst([accepted, accepted]) == accepted
+    assert worst([accepted, silent]) == silent
+    assert worst([silent, later, accepted]) == later, "it cannot be whole, so it is said again"
+    assert worst([later, gone, silent]) == gone
+
+
+async def test_half_a_text_that_was_throttled_is_said_again_whole(
+    sms: SmsSmpp, smsc: Served, http: ClientSession
+) -> None:
+    await tell(smsc, http, "config", {"per_second": 0.1, "burst": 20.0})
+    outcome = await sms.send(account(smsc), MARIA, Text(LONG), "7.1.1")
+    assert isinstance(outcome, Deferred) and outcome.reason is Reason.THROTTLED and outcome.whole_account
+    assert await received(smsc, http) == []
+    await tell(smsc, http, "config", {"per_second": 1000, "burst": 1.0})
+    assert isinstance(await sms.send(account(smsc), MARIA, Text(LONG), "7.1.2"), Accepted)
+    assert [item["text"].strip() for item in await received(smsc, http)] == [LONG.strip()]
+
+
+# ── receipts ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def heard(words: str, **parameters: Any) -> Delivered:
+    known: dict[str, Any] = {"source": "393331234111", "destination": "Fornacette", "message_id": "", "state": None}
+    return Delivered(**(known | parameters), is_receipt=True, words=words)
+
+
+DOCUMENTED = "id:00000001 sub:001 dlvrd:001 submit date:2611211901 done date:2611211901 stat:DELIVRD err:000 text:Evac"
+
+
+@pytest.mark.parametrize(
+    ("delivered", "name", "progress", "reason"),
+    [
+        (heard(DOCUMENTED), "00000001", Progress.DELIVERED, None),
+        (heard("", message_id="A1", state=2), "A1", Progress.DELIVERED, None),
+        (heard(DOCUMENTED, message_id="A1", state=2), "A1", Progress.DELIVERED, None),
+        (heard("ID:9 Stat:undeliv err:0B1"), "9", Progress.FAILED, Reason.NOT_REACHABLE_HERE),
+        (heard("id:9 stat:EXPIRED"), "9", Progress.FAILED, Reason.EXPIRED),
+        (heard("id:9 stat:REJECTD"), "9", Progress.FAILED, Reason.POLICY),
+        (heard("id:9 stat:ENROUTE"), "9", Progress.SENT, None),
+        (heard("id:9 stat:BOH", state=6), "9", Progress.SENT, None),
+    ],
+)
+def test_a_receipt_is_read_by_its_words_or_its_parameters(
+    delivered: Delivered, name: str, progress: Progress, reason: Reason | None
+) -> None:
+    report = report_of(delivered, "sms-fornacette")
+    assert report == Report("sms-fornacette", name, ("393331234111", "Fornacette"), progress, reason)
+
+
+@pytest.mark.parametrize("words", ["", "stat:DELIVRD", "id:9", "id:9 stat:BOH", "Ciao, id: 9"])
+def test_a_receipt_that_says_nothing_moves_nobody(words: str) -> None:
+    assert report_of(heard(words), "sms-fornacette") is None
+
+
+@given(st.binary(max_size=200))
+def test_any_octets_are_a_deliver_sm_or_none(body: bytes) -> None:
+    read_deliver_sm(body)
+
+
+@pytest.mark.parametrize("parameters", [True, False])
+async def test_a_receipt_names_the_text_by_the_smscs_own_id(
+    sms: SmsSmpp, smsc: Served, notebook: Notebook, http: ClientSession, parameters: bool
+) -> None:
+    await tell(smsc, http, "config", {"receipt_parameters": parameters})
+    outcome = await sms.send(account(smsc), MARIA, Text("Evacuare."), "7.1.1")
+    await until(lambda: bool(notebook.reports))
+
+    assert isinstance(outcome, Accepted)
+    (name,), (report,) = notebook.names, notebook.reports
+    assert (name.provider_id, name.reference, name.parts) == (outcome.provider_id, "7.1.1", 1)
+    assert int(name.provider_id, 16) == int(report.provider_id), "hex in the answer, decimal in the receipt"
+    assert (report.progress, report.numbers[0]) == (Progress.DELIVERED, MARIA.removeprefix("+"))
+    await until(lambda: smsc.simulator.webhooks()["posted"] == 1)  # and it was told that we know
+
+
+async def test_an_answer_after_our_patience_still_names_the_text(notebook: Notebook, smsc: Served) -> None:
+    adapter = SmsSmpp(notebook, connect=timedelta(seconds=1), total=timedelta(seconds=0.5))
+    smsc.simulator.configure({"latency": 0.8})
+    assert await adapter.send(account(smsc), MARIA, Text("Evacuare."), "7.1.1") == Uncertain()
+    await until(lambda: [name.reference for name in notebook.names] == ["7.1.1"])
+    await adapter.close()
+
+
+# ── lines ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+Answers = Callable[[int, int, int], list[bytes] | None]
+
+
+@asynccontextmanager
+async def an_smsc_that(answers: Answers) -> AsyncIterator[str]:
+    """Any behaviour, on a real socket. `None` hangs up."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                length, command, _, sequence = HEADER.unpack(await reader.readexactly(16))
+                await reader.readexactly(length - 16)
+                said = answers(length, command, sequence)
+                if said is None:
+                    break
+                writer.writelines(said)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"smpp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+def pdu(command: int, sequence: int, body: bytes = b"", status: int = 0) -> bytes:
+    return HEADER.pack(16 + len(body), command, status, sequence) + body
+
+
+def binds_then(then: Answers) -> Answers:
+    def answers(length: int, command: int, sequence: int) -> list[bytes] | None:
+        return [pdu(BIND_RESP, sequence, b"x\0")] if command == 0x09 else then(length, command, sequence)
+
+    return answers
+
+
+@pytest.mark.parametrize(
+    ("answers", "outcome"),
+    [
+        (lambda *_: None, Deferred(Reason.PROVIDER_UNAVAILABLE)),
+        (lambda *_: [], Deferred(Reason.PROVIDER_UNAVAILABLE)),
+        (lambda *_: [b"HTTP/1.1 400 Bad Request\r\n\r\n"], Deferred(Reason.PROVIDER_UNAVAILABLE)),
+        (lambda _, __, n: [pdu(BIND_RESP, n, status=0x05)], Deferred(Reason.PROVIDER_UNAVAILABLE)),
+        (lambda _, __, n: [pdu(BIND_RESP, n, status=0x4FF)], Deferred(Reason.PROVIDER_UNAVAILABLE)),
+        (binds_then(lambda *_: None), Uncertain()),
+        (binds_then(lambda *_: []), Uncertain()),
+        (binds_then(lambda *_: [b"\x16\x03\x01\x02 nonsense, and long"]), Uncertain()),
+        (binds_then(lambda _, __, n: [pdu(SUBMIT_RESP, n + 1, b"A1\0")]), Uncertain()),
+        (binds_then(lambda _, __, n: [pdu(SUBMIT_RESP, n)]), Uncertain(Reason.UNKNOWN_ANSWER)),
+        (binds_then(lambda _, __, n: [pdu(0x80000000, n, status=0x03)]), Deferred(Reason.UNKNOWN_ANSWER)),
+        (binds_then(lambda _, __, n: [pdu(SUBMIT_RESP, n, status=0x4FF)]), Deferred(Reason.UNKNOWN_ANSWER)),
+        (binds_then(lambda _, __, n: [pdu(DELIVER_SM, 9, b"\0"), pdu(SUBMIT_RESP, n, b"A1\0")]), Accepted("A1")),
+        (binds_then(lambda _, __, n: [pdu(0x99, 9), pdu(0x15, 8), pdu(SUBMIT_RESP, n, b"A1\0")]), Accepted("A1")),
+    ],
+)
+async def test_what_a_line_that_misbehaves_comes_to(sms: SmsSmpp, answers: Answers, outcome: object) -> None:
+    async with an_smsc_that(answers) as url:
+        assert await sms.send(sms_account(url), MARIA, Text("Evacuare."), "7.1.1") == outcome
+
+
+@pytest.mark.parametrize("status", [0x0D, 0x0E, 0x0F])
+async def test_a_bind_that_is_refused_for_good_halts_the_account(sms: SmsSmpp, status: int) -> None:
+    async with an_smsc_that(lambda _, __, n: [pdu(BIND_RESP, n, status=status)]) as url:
+        with pytest.raises(ChannelHalted, match=f"0x{status:02X}"):
+            await sms.send(sms_account(url), MARIA, Text("Evacuare."), "7.1.1")
+
+
+async def test_an_answer_in_crumbs_is_put_together(sms: SmsSmpp) -> None:
+    def answers(_: int, command: int, sequence: int) -> list[bytes]:
+        whole = pdu(SUBMIT_RESP, sequence, b"A1\0")
+        return [whole[:5], whole[5:17], whole[17:]]
+
+    async with an_smsc_that(binds_then(answers)) as url:
+        assert await sms.send(sms_account(url), MARIA, Text("Evacuare."), "7.1.1") == Accepted("A1")
+
+
+async def test_a_line_that_was_lost_is_bound_again_and_not_at_once(
+    sms: SmsSmpp, smsc: Served, http: ClientSession
+) -> None:
+    staying = asyncio.create_task(sms.stay_bound(lambda: [account(smsc)]))
+    sessions = smsc.simulator._sessions  # type: ignore[attr-defined]
+    await until(lambda: len(sessions) == 1)
+    async with http.post(f"{smsc.base_url}/__sim/cut") as cut:
+        assert cut.status == 200
+    await until(lambda: not sessions)
+    await asyncio.sleep(0.1)  # until we have noticed too
+    assert await sms.send(account(smsc), MARIA, Text("Evacuare."), "7.1.1") == Deferred(Reason.PROVIDER_UNAVAILABLE)
+    await until(lambda: len(sessions) == 1, within=6.0)
+    assert isinstance(await sms.send(account(smsc), MARIA, Text("Evacuare."), "7.1.2"), Accepted)
+    staying.cancel()
+    await asyncio.gather(staying, return_exceptions=True)
+
+
+async def test_no_more_than_the_window_is_unanswered(notebook: Notebook, smsc: Served, http: ClientSession) -> None:
+    await tell(smsc, http, "config", {"window": 5, "latency": 0.02})
+    adapter = SmsSmpp(notebook, limit_per_host=5, **IN_A_HURRY)
+    outcomes = await asyncio.gather(
+        *(adapter.send(account(smsc), f"+3933312{n:05}", Text("Evacuare."), f"7.{n}.1") for n in range(10_000, 10_060))
+    )
+    await adapter.close()
+    assert {type(outcome) for outcome in outcomes} == {Accepted}
+
+
+async def test_a_quiet_line_is_asked_whether_it_is_there(
+    notebook: Notebook, smsc: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smpp, "QUIET", 0.0)
+    asked: list[int] = []
+
+    def answers(_: int, command: int, sequence: int) -> list[bytes]:
+        asked.append(command)
+        return [pdu(SUBMIT_RESP, sequence, b"A1\0")] if command == 0x04 else []
+
+    adapter = SmsSmpp(notebook, connect=timedelta(seconds=1), total=timedelta(seconds=0.3))
+    async with an_smsc_that(binds_then(answers)) as url:
+        assert isinstance(await adapter.send(sms_account(url), MARIA, Text("Evacuare."), "7.1.1"), Accepted)
+        await until(lambda: 0x15 in asked)
+        await asyncio.sleep(0.5)  # it does not answer, so the line is given up
+        assert await adapter.send(sms_account(url), MARIA, Text("Evacuare."), "7.1.1") == Deferred(
+            Reason.PROVIDER_UNAVAILABLE
+        )
+        await adapter.close()
+
+
+def test_it_works_on_the_loop_that_runs_in_service() -> None:
+    async def there_and_back() -> object:
+        smsc = await sms_simulator.start({"accounts": {SMS_USER: {"password": SMS_PASSWORD}}})
+        adapter = SmsSmpp(Notebook(), **IN_A_HURRY)
+        outcome = await adapter.send(account(smsc), MARIA, Text("Evacuare."), "7.1.1")
+        await adapter.close()
+        await smsc.close()
+        return outcome
+
+    assert isinstance(uvloop.run(there_and_back()), Accepted)
+
+
+@pytest.mark.parametrize(
+    ("url", "known"),
+    [
+        ("smpp://smsc.example:2775", ("smsc.example", 2775, False)),
+        ("smpps://10.0.0.1:3550/", ("10.0.0.1", 3550, True)),
+        ("smpp://[::1]:2775", ("::1", 2775, False)),
+        ("smpp://smsc.example", None),
+        ("smpp://smsc.example:0", None),
+        ("smpp://user:secret@smsc.example:2775", None),
+    ],
+)
+def test_where_an_smsc_is(url: str, known: object) -> None:
+    assert endpoint(url) == known
