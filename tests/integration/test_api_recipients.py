@@ -1,7 +1,6 @@
 """People registered, counted and removed over HTTP, and never shown; the areas they live in; the API's own papers."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -153,17 +152,13 @@ async def test_the_bulk_way_writes_what_the_single_way_writes(town: Town) -> Non
     assert both[len(one_by_one) :] == one_by_one and len(one_by_one) == len(people)
 
 
-async def test_a_full_batch_is_registered_fast(town: Town) -> None:
+async def test_a_full_batch_is_registered_whole_and_one_more_is_too_many(town: Town) -> None:
     items = [
         {"channel": "whatsapp", "address": f"3331{n:06}", "point": {"lat": 43.670 + n % 50 / 1e4, "lon": 10.595}}
         for n in range(5000)
     ]
-    started = time.perf_counter()
     said = await town.ask("POST", "/v1/recipients/batch", json={"items": items})
-    seconds = time.perf_counter() - started
     assert said.body["created"] == 5000, said.body
-    print(f"{town.database.engine.dialect.name}: {5000 / seconds:,.0f} people/s")
-    assert seconds < 10  # the aim is 2.5 s on a machine of its own; tests share theirs
     async with town.database.read() as session:
         assert await session.scalar(select(func.count()).select_from(tables.Membership)) == 10_000
     too_many = await town.ask(
