@@ -27,6 +27,17 @@ def pairs(session: AsyncSession, name: str, first: str, second: str) -> str:
     )
 
 
+def joined(session: AsyncSession, table: str, name: str, on: str) -> str:
+    """A JOIN of `table` as `name` to what stands before it, looked up row by row by its index.
+
+    Left to itself PostgreSQL reads all of a town's table for each page of it, and as long as it has no statistics of a
+    town that has just subscribed, all of the page for each of its people.
+    """
+    if is_postgresql(session):
+        return f"CROSS JOIN LATERAL (SELECT * FROM {table} x WHERE x.{on} OFFSET 0) {name}"
+    return f"JOIN {table} {name} ON {name}.{on}"
+
+
 def for_each(session: AsyncSession, outer: str, columns: str, tables: str, where: str) -> str:
     """A query that looks up the rows of `tables` for each row of `outer`, in its order, whatever the planner guesses.
 
