@@ -1,7 +1,8 @@
 """What every way to reach a person promises: send one text, read what comes back, know its limits."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from alerting.domain.delivery import Channel as ChannelName
@@ -40,11 +41,22 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A document that goes with a text, where the channel carries documents."""
+    """A document that goes with a text, where the channel carries documents.
+
+    `sha256` of the content, in hexadecimal, names it among all there are; `url` is where everybody finds it, empty
+    where it is published nowhere; `says` what it shows, for whoever cannot see it.
+    """
 
     name: str
     media_type: str
-    content: bytes = field(repr=False)
+    content: bytes = field(repr=False, compare=False)
+    sha256: str = ""
+    url: str = ""
+    says: str = ""
+
+    @property
+    def is_picture(self) -> bool:
+        return self.media_type.startswith("image/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +64,8 @@ class Text:
     """What is said to everybody in a batch: free text, and for channels that demand one a template.
 
     `subject`, `urgent`, `thread` and `attachments` are for channels that show them. `thread` names the alerts it
-    goes with, the oldest first and its own last, so that an all-clear stands below what it ends.
+    goes with, the oldest first and its own last, so that an all-clear stands below what it ends. `enclosure` is the
+    picture or the PDF of the alert; a channel that does not carry it has its address among the words of `body`.
     """
 
     body: str
@@ -64,6 +77,7 @@ class Text:
     urgent: bool = False
     thread: tuple[str, ...] = ()
     attachments: tuple[Attachment, ...] = ()
+    enclosure: Attachment | None = None
 
 
 class ChannelAdapter(Protocol):
@@ -126,4 +140,21 @@ class Pairs(Protocol):
 
     async def flush(self) -> None:
         """Keep all there is, at once."""
+        ...
+
+
+# ── providers that take a file once and send it by its id ───────────────────────────────────────────
+
+
+class Uploads(Protocol):
+    """Where such ids are kept."""
+
+    async def id_of(
+        self, account: Account, attachment: Attachment, upload: Callable[[], Awaitable[str]], lasts: timedelta
+    ) -> str:
+        """What the provider calls it, uploaded now where it does not know it yet. Raises what `upload` raises."""
+        ...
+
+    async def forget(self, account: Account, attachment: Attachment) -> None:
+        """The provider does not know it any more."""
         ...

@@ -381,6 +381,30 @@ class Alert(Table):
     )
 
 
+class Attachment(Table):
+    """A picture or a PDF as everybody gets it, once however many alerts show it; `sha256` of these bytes names it."""
+
+    __tablename__ = "attachments"
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    media_type: Mapped[str] = mapped_column(String(100))
+    content: Mapped[bytes] = mapped_column(Blob)
+    width: Mapped[int | None] = mapped_column(Integer)
+    height: Mapped[int | None] = mapped_column(Integer)
+    stored_at: Mapped[datetime] = mapped_column(Moment)
+
+
+class Upload(Table):
+    """What a provider calls an attachment it has of an account, and until when it keeps it (Unix time)."""
+
+    __tablename__ = "uploads"
+
+    account: Mapped[str] = mapped_column(String(64), primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    provider_id: Mapped[str] = mapped_column(String(300))
+    until: Mapped[float] = mapped_column(Float)
+
+
 class Dispatch(Table):
     """One thing to be said to an audience: an issued alert, or the answer to one citizen (`alert` is null).
 
