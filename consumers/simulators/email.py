@@ -82,7 +82,7 @@ class EmailSimulator:
     """One mail server, and every mailbox it delivers to."""
 
     def __init__(self, config: Config, tls: ssl.SSLContext | None = None) -> None:
-        self.phones = Phones()
+        self.phones = Phones("Posta elettronica")
         self.raw: list[bytes] = []
         """Every letter as it came, for who wants to read more of it than its text."""
         self.connections = 0

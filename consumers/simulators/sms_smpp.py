@@ -114,7 +114,7 @@ class Smsc:
     def __init__(self, changes: dict[str, Any]) -> None:
         self._config = told(Config(), changes)
         self._bucket = self._fresh_bucket()
-        self.phones = Phones()
+        self.phones = Phones("SMS")
         self._sessions: set[_Session] = set()
         self._numbers = 0xA0
         self._assembling: dict[tuple[str, str, int, int], _Assembling] = defaultdict(_Assembling)

@@ -105,7 +105,7 @@ class TelegramSimulator:
     """All bots, all chats, and what reached them."""
 
     def __init__(self, config: Config) -> None:
-        self.phones = Phones()
+        self.phones = Phones("Telegram", write=True)
         self._dice = random.Random(8)  # the same bad luck in every run
         self._bots: dict[str, Bot] = {}
         self._take_config(config)
@@ -366,6 +366,7 @@ class TelegramSimulator:
                 "date": int(self._now()),
                 "text": str(said.get("text", "")),
             }
+            self.phones.wrote(str(chat), str(said.get("text", "")), at=self._now())
         if self._config.accounts[bot.identity].webhook_url is not None:
             self._courier.carry(Update(bot.identity, update))
         else:

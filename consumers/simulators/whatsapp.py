@@ -171,7 +171,7 @@ class WhatsAppSimulator:
     """All numbers of one portfolio, and everybody's phone."""
 
     def __init__(self, config: Config) -> None:
-        self.phones = Phones()
+        self.phones = Phones("WhatsApp", write=True)
         self._config = config
         self._dice = random.Random(8)  # the same bad luck in every run
         self._run = secrets.token_hex(8).upper()
@@ -398,6 +398,7 @@ class WhatsAppSimulator:
         if said.get("button"):
             message = {"type": "button", "button": {"payload": said["button"], "text": said.get("text", "")}}
         self._windows[sender] = self._now()
+        self.phones.wrote(sender, str(said.get("text", "")), at=self._now())
         if self._config.webhook_url is not None:
             self._courier.carry(Inbound(account, identity, sender, message))
         return web.json_response({"id": identity})
