@@ -29,6 +29,7 @@ from tests.benchmarks.beside import peers
 from tests.benchmarks.brute_force import brute_force
 from tests.benchmarks.cap import cap
 from tests.benchmarks.cap_check import cap_check
+from tests.benchmarks.channels import channels
 from tests.benchmarks.drain import drain
 from tests.benchmarks.fanout import fanout
 from tests.benchmarks.growth import growth
@@ -49,6 +50,7 @@ PARTS: dict[str, Callable[[Services], Runs]] = {
     "audience": audience,
     "importing": importing,
     "intake": intake,
+    "channels": channels,
     "overtake": overtakes,
     "cap": cap,
     "drain": drain,
@@ -75,6 +77,12 @@ MUST: dict[str, tuple[str, float]] = {
     "preview.tuscany_ms": ("≤", 1200),
     "preview.sqlite_ms": ("≤", 60),
     "intake.first_p99_ms": ("≤", 1000),
+    "channels.whatsapp.cpu_ms": ("≤", 0.15),
+    "channels.telegram.cpu_ms": ("≤", 0.15),
+    "channels.sms.cpu_ms": ("≤", 0.5),
+    "channels.sms.per_s": ("≥", 800),
+    "channels.email.cpu_ms": ("≤", 1.5),
+    "channels.email.per_s": ("≥", 250),
     "overtake.p99_ms": ("≤", 250),
     "overtake.behind": ("≤", 16),
     "overtake.ratio_kannel": (">", 1),
