@@ -16,7 +16,7 @@ from alerting.domain.areas import AreaState
 from alerting.persistence import tables
 from geo.areas import STRAY_SHARE, Area, AreaKind
 from geo.geojson import to_geojson
-from geo.shapes import km2_outside
+from geo.shapes import km2_outside, km2_shared
 
 LOOKED_UP_AT_ONCE = 1000
 NAMED_IN_AUDIT = 20
@@ -230,7 +230,7 @@ def _strays(comune: Area, frazioni: Sequence[Area]) -> Iterator[str]:
 def _shares(frazione: Area, others: Sequence[Area]) -> Iterator[str]:
     """Another frazione that goes on serving on the same ground: whoever is in both can be told by either name."""
     for other in others:
-        shared = frazione.fence.area_km2 - km2_outside(frazione.fence, other.fence)
+        shared = km2_shared(frazione.fence, other.fence)
         if shared > STRAY_SHARE * min(frazione.fence.area_km2, other.fence.area_km2):
             yield (
                 f"{frazione.name} ({frazione.code}) shares {shared:.2f} km² with {other.name} ({other.code}): if it "

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from enum import Enum
 
 from geo.names import CLEARLY_NEARER, STREETS, Name, Words, pieces, plain, split
-from geo.shapes import FenceIndex, Geofence, Point, km2_outside
+from geo.shapes import FenceIndex, Geofence, Point, km2_shared
 
 STRAY_SHARE = 0.02
 """How much of an area may lie on the wrong side of a border: two surveys never draw one alike."""
@@ -49,8 +49,7 @@ def overlap(one: Area, other: Area) -> bool:
     """
     if one.kind is other.kind or not one.fence.planar.intersects(other.fence.planar):
         return False
-    shared = one.fence.area_km2 - km2_outside(one.fence, other.fence)
-    return shared > STRAY_SHARE * min(one.fence.area_km2, other.fence.area_km2)
+    return km2_shared(one.fence, other.fence) > STRAY_SHARE * min(one.fence.area_km2, other.fence.area_km2)
 
 
 def parts_of(whole: Area, areas: Iterable[Area], between: Iterable[Area] = ()) -> list[Area]:

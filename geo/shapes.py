@@ -400,6 +400,11 @@ def km2_outside(fence: Geofence, territory: Geofence) -> float:
     return _km2(shapely.difference(fence.planar, territory.planar))
 
 
+def km2_shared(one: Geofence, other: Geofence) -> float:
+    """Square kilometres that lie in both."""
+    return one.area_km2 - km2_outside(one, other)
+
+
 def metres_outside(fence: Geofence, territory: Geofence) -> float:
     """How far the fence reaches over the territory's border, in metres: 0 where it lies inside.
 

@@ -8,7 +8,7 @@ from alerting.domain.authority import Territory
 from geo.areas import Area, AreaKind
 from geo.drawing import Notation, checked_polygon
 from geo.names import plain
-from geo.shapes import Flaw, Geofence, Point, ShapeError, km2_outside
+from geo.shapes import Flaw, Geofence, Point, ShapeError, km2_outside, km2_shared
 
 SLIVER_KM2 = 0.0001
 """What rounding leaves between two areas that share an edge: a hundred square metres."""
@@ -85,7 +85,7 @@ def _misplaced(comune: Area, frazioni: Sequence[Area]) -> Iterator[str]:
         if one.code == other.code or plain(one.name) == plain(other.name):
             both = f"{one.name} ({one.code}) and {other.name} ({other.code})"
             yield f"two frazioni are called {both}; rename one"
-        elif (shared := one.fence.area_km2 - km2_outside(one.fence, other.fence)) > SLIVER_KM2:
+        elif (shared := km2_shared(one.fence, other.fence)) > SLIVER_KM2:
             yield (
                 f"frazioni {one.name} and {other.name} overlap by {shared:.3f} km²; "
                 "let their outlines share an edge instead"
