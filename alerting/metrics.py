@@ -93,6 +93,7 @@ ALERTS = Counter("alerting_alerts_total", "Alerts by what was done to them.", ["
 
 INTAKE = Counter("alerting_intake_total", "Documents of sources, by what became of them.", ["source", "state"])
 PAGES = Counter("alerting_pages_total", "Times somebody on duty was to look at something new.")
+NOTICES = Counter("alerting_notices_total", "Notices to the staff, by how telling them ended.", ["matter", "outcome"])
 FEED_POLLS = Counter(
     "alerting_feed_polls_total", "Times a source was asked, by what came of it.", ["source", "outcome"]
 )

@@ -1,12 +1,15 @@
 """What a deployment decides, read once at the edge. A missing setting says its name; secrets do not print."""
 
 import json
+import re
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from alerting.domain.notices import Matter, Staff
 
 
 class Settings(BaseSettings):
@@ -52,6 +55,10 @@ class Settings(BaseSettings):
     sms_url: str = Field(default="", validation_alias="SMS_URL")
     """Where trials have their SMS provider, smpp://…; in service each account names its own."""
 
+    staff: Annotated[dict[str, frozenset[Matter]], NoDecode] = {}
+    """Who hears of all comuni, and of what: {"sistemisti": ["halts", "feeds"]}. Where they read it is a secret, the
+    `url` of the account staff.sistemisti."""
+
     share_of_limit: float = Field(default=0.95, gt=0, le=1)
     """How much of a provider's published limit is used. Trials and benchmarks set 1.0."""
 
@@ -64,6 +71,24 @@ class Settings(BaseSettings):
         if text and (len(text) != 64 or not all(c in "0123456789abcdefABCDEF" for c in text)):
             raise ValueError("must be 64 hexadecimal digits; make one with: openssl rand -hex 32")
         return key
+
+    @field_validator("staff", mode="before")
+    @classmethod
+    def _staff_are_json(cls, staff: object) -> object:
+        if not isinstance(staff, str):
+            return staff
+        try:
+            return json.loads(staff) if staff.strip() else {}  # docker-compose.yml says nothing by an empty text
+        except ValueError:
+            raise ValueError('is not JSON: write it as in {"sistemisti": ["halts", "feeds"]}') from None
+
+    @field_validator("staff")
+    @classmethod
+    def _staff_have_names(cls, staff: dict[str, frozenset[Matter]]) -> dict[str, frozenset[Matter]]:
+        for name in staff:
+            if not re.fullmatch(r"[a-z][a-z0-9-]{0,63}", name):
+                raise ValueError(f"{name!r} is no short name in small letters: write it as in sistemisti")
+        return staff
 
     @field_validator("map_tiles")
     @classmethod
@@ -89,6 +114,10 @@ class Settings(BaseSettings):
         if not (value := secret.get_secret_value()):
             raise MissingSetting(f"{variable} is not set: give it as {example}")
         return value
+
+    @property
+    def staff_of_all(self) -> tuple[Staff, ...]:
+        return tuple(Staff(name, matters) for name, matters in self.staff.items())
 
     @cached_property
     def secrets(self) -> "Secrets":

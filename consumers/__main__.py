@@ -1,4 +1,4 @@
-"""The consuming processes: `python -m consumers fanout | deliver | receipts | inbound | intake | reconcile`."""
+"""The consuming processes: `python -m consumers fanout | deliver | receipts | inbound | intake | reconcile | staff`."""
 
 import asyncio
 import gc
@@ -12,6 +12,7 @@ from alerting import atlas, authorities, logs, metrics, signatures, sources
 from alerting.domain.authority import Authority
 from alerting.domain.delivery import Channel
 from alerting.domain.lanes import Lane
+from alerting.domain.notices import Answer
 from alerting.intake.receiving import Receiver
 from alerting.resettling import Resettling
 from alerting.settings import Settings
@@ -135,6 +136,27 @@ def reconcile() -> None:
         await worker.run(beside={"looking": Reconciler(worker.database).run(), "resettling": resettling.run()})
 
     _run(work)
+
+
+@app.command()
+def staff(
+    trial: Annotated[
+        bool, typer.Option("--try", help="Send everybody a trial notice, print what came of it, end.")
+    ] = False,
+) -> None:
+    """Tell the staff what is amiss: halted accounts, approvals wanted, silent sources, what nobody could work on."""
+    from consumers.staff import announce, try_all  # Apprise, which no other process may load
+
+    async def try_and_say(settings: Settings) -> None:
+        replies = await try_all(settings)
+        for account, reply in replies:
+            typer.echo(f"{account}: {reply.answer}" + (f" ({reply.why})" if reply.why else ""))
+        if not replies:
+            typer.echo("Nobody is named: write [[staff]] in a comune's file, or set ALERTING_STAFF.")
+        if not all(reply.answer is Answer.SENT for _, reply in replies):
+            raise typer.Exit(1)
+
+    _run(try_and_say if trial else announce)
 
 
 async def _known(worker: Worker) -> dict[str, Authority]:

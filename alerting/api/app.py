@@ -16,6 +16,7 @@ from alerting.api import (
     cap,
     dead_letters,
     intake,
+    notices,
     pages,
     published,
     recipients,
@@ -68,7 +69,20 @@ def create_app(settings: Settings) -> FastAPI:
         openapi_url=f"{PREFIX}/openapi.json",
         redirect_slashes=False,
     )
-    for noun in (alerts, areas, recipients, cap, intake, pages, sources, dead_letters, webhooks, unsubscribing, status):
+    for noun in (
+        alerts,
+        areas,
+        recipients,
+        cap,
+        intake,
+        pages,
+        notices,
+        sources,
+        dead_letters,
+        webhooks,
+        unsubscribing,
+        status,
+    ):
         app.include_router(noun.router, prefix=PREFIX)
     app.include_router(published.router)
     app.include_router(status.figures)

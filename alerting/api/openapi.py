@@ -24,6 +24,7 @@ TAGS = [
     {"name": "intake", "description": "What other bodies say: handed in, kept, judged, let pass or dismissed."},
     {"name": "sources", "description": "Who feeds us, how they stand, and MeteoAlarm as context."},
     {"name": "pages", "description": "What somebody on duty is to look at."},
+    {"name": "notices", "description": "What is or was amiss with the system, and whom of the staff it was told."},
     {
         "name": "webhooks",
         "description": "For WhatsApp and Telegram, which sign what they send, and for mail that came back.",

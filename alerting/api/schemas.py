@@ -15,6 +15,7 @@ from alerting.domain.intake import CameBy, IntakeState
 from alerting.domain.kinds import Colour, Kind, Risk
 from alerting.domain.lanes import Lane
 from alerting.domain.lifecycle import State
+from alerting.domain.notices import Answer, Ended, Matter
 from alerting.domain.recipients import Label
 from alerting.domain.rendering import Form
 from alerting.domain.sources import Kind as SourceKind
@@ -585,6 +586,38 @@ class PageList(Output):
     """Pages, the newest first. `next_cursor` is null on the last one."""
 
     items: list[PageOut]
+    next_cursor: int | None
+
+
+class TellingOut(Output):
+    """One notice as one of the staff was told it. `ended` is null while it is still tried."""
+
+    staff: str = Field(description="Its account in the secrets file: `staff.calcinaia.sala`.")
+    said: Literal["began", "over"]
+    attempts: int
+    last: Answer | None = Field(description="What the last attempt came to; nobody says whether it was read.")
+    ended: Ended | None
+    ended_at: datetime | None
+
+
+class NoticeOut(Output):
+    """Something that is or was amiss. `over_at` is null while it is."""
+
+    number: int
+    matter: Matter
+    about: str = Field(description="`account …`, `alert …`, `source …`, `dead letters …`, `quarantine …`, `pages …`.")
+    authority: str | None = Field(description="Whose it is; null is everybody's.")
+    sentence: str
+    urgent: bool
+    began_at: datetime
+    over_at: datetime | None
+    told: list[TellingOut]
+
+
+class NoticeList(Output):
+    """Notices, the newest first. `next_cursor` is null on the last page."""
+
+    items: list[NoticeOut]
     next_cursor: int | None
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
+from datetime import time
 from enum import Enum
 from itertools import combinations
 from pathlib import Path
@@ -25,6 +26,7 @@ from alerting.domain.authority import (
 from alerting.domain.delivery import Channel
 from alerting.domain.keywords import Keywords, clashes
 from alerting.domain.kinds import Colour, Risk
+from alerting.domain.notices import Matter, Quiet, Staff
 from alerting.domain.policies import FeedPolicy, Then
 from alerting.domain.recipients import AddressError, email_address, phone, telegram_chat
 
@@ -40,6 +42,9 @@ WARNING_ZONE = re.compile(r"[A-Z][a-z]{3}-[A-Z][0-9]?")
 """The national department's name of a zone: "Tosc-A4"."""
 LANGUAGE = re.compile(r"[a-z]{2}")
 WEB = re.compile(r"https://[^\s/]+\.[a-z]{2,}(/\S*)?")
+
+HOURS = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]")
+"""From when until when: "22:00-07:00"."""
 
 MAIL_SERVER = re.compile(r"smtps?://[^\s/@:\[\]]+(:[0-9]{1,5})?/?")
 
@@ -122,6 +127,9 @@ def _authority(path: Path, file: Table, file_hash: str) -> Authority | None:
     channels = tuple(_channel(table, code) for table in file.tables("channels"))
     feeds = tuple(_feed(table) for table in file.tables_if_any("feeds"))
     duty = _duty(file.table("duty"), channels) if file.has("duty") else None
+    staff = tuple(_staff(table, code) for table in file.tables_if_any("staff"))
+    for twice in sorted({one.name for one, other in combinations(staff, 2) if one.name and one.name == other.name}):
+        file.note(f"staff has two entries called {twice!r}; each needs a name of its own, its address has it")
     for zone in zones:
         file.check("warning_zones", zone, WARNING_ZONE, "the zone's national name: Tosc-A4")
     if not channels:
@@ -153,6 +161,7 @@ def _authority(path: Path, file: Table, file_hash: str) -> Authority | None:
         feeds=feeds,
         duty=duty,
         file_hash=file_hash,
+        staff=staff,
     )
 
 
@@ -297,6 +306,21 @@ def _duty(table: Table, channels: tuple[ChannelAccess, ...]) -> Duty:
         table.note(f"{table.key('account')} {account!r} is no account of this file; write one of its [[channels]]")
     table.nothing_else()
     return Duty(account, to)
+
+
+def _staff(table: Table, code: str) -> Staff:
+    name = table.matching("name", CODE, "a short name in small letters: sala")
+    matters = [_one_of(table, "for", word, Matter) for word in table.texts("for")]
+    quiet = None
+    if table.has("quiet") and HOURS.fullmatch(
+        hours := table.matching("quiet", HOURS, "from when until when: 22:00-07:00")
+    ):
+        begins, _, ends = hours.partition("-")
+        quiet = Quiet(time.fromisoformat(begins), time.fromisoformat(ends))
+        if begins == ends:
+            table.note(f"{table.key('quiet')} begins when it ends; leave it out, or write when it ends")
+    table.nothing_else()
+    return Staff(name, frozenset(filter(None, matters)), quiet, code)
 
 
 # ── texts ───────────────────────────────────────────────────────────────────────────────────────────

@@ -18,6 +18,7 @@ from alerting.domain.keywords import (
     edits,
     fold,
 )
+from alerting.domain.notices import Staff
 from alerting.domain.policies import FeedPolicy
 from alerting.domain.recipients import Label, Place
 from geo.areas import Area, Gazetteer, overlap
@@ -266,6 +267,8 @@ class Authority:
     duty: Duty | None
     file_hash: str
     """SHA-256 of the file, in hexadecimal: whether it has changed since it was last stored."""
+    staff: tuple[Staff, ...] = ()
+    """Where those who work here read that something is amiss."""
 
     def channel(self, channel: Channel) -> ChannelAccess | None:
         """The live account on that channel, or None where the comune has none."""

@@ -35,6 +35,7 @@ from alerting.domain.intake import CameBy, IntakeState
 from alerting.domain.kinds import Colour, Kind, Risk
 from alerting.domain.lanes import Lane
 from alerting.domain.lifecycle import State
+from alerting.domain.notices import Answer, Ended, Matter
 from geo.areas import AreaKind
 
 BigId = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only in INTEGER keys
@@ -674,6 +675,69 @@ class Page(Table):
             postgresql_where=text("acknowledged_at IS NULL"),
             sqlite_where=text("acknowledged_at IS NULL"),
         ),
+    )
+
+
+class Notice(Table):
+    """Something that is or was amiss, for the staff: `about` names it, and only one of that name is open.
+
+    `gone_at` is since when it is well again, until it is well for good at `over_at`. `mark` is how much of it there was
+    when it was written down.
+    """
+
+    __tablename__ = "notices"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    about: Mapped[str] = mapped_column(String(200))
+    matter: Mapped[Matter] = mapped_column(words(Matter))
+    authority: Mapped[str | None] = mapped_column(ForeignKey("authorities.code"))
+    sentence: Mapped[str] = mapped_column(String(500))
+    over: Mapped[str] = mapped_column(String(500))
+    urgent: Mapped[bool] = mapped_column(default=False)
+    mark: Mapped[int] = mapped_column(BigInteger, default=0)
+    began_at: Mapped[datetime] = mapped_column(Moment)
+    gone_at: Mapped[datetime | None] = mapped_column(Moment)
+    over_at: Mapped[datetime | None] = mapped_column(Moment)
+
+    __table_args__ = (
+        Index(
+            "notices_open",
+            "about",
+            unique=True,
+            postgresql_where=text("over_at IS NULL"),
+            sqlite_where=text("over_at IS NULL"),
+        ),
+    )
+
+
+class Telling(Table):
+    """One notice as one of the staff is told it: that it began, or that it is over (`is_over`).
+
+    `staff` is the account of the secrets file that holds the address. `due_at`, `not_after` and `claimed_until` are
+    seconds since 1970 by the database's clock; `last` is what the last attempt came to, `ended` how all of it did.
+    """
+
+    __tablename__ = "tellings"
+
+    notice: Mapped[int] = mapped_column(ForeignKey("notices.id"), primary_key=True)
+    staff: Mapped[str] = mapped_column(String(140), primary_key=True)
+    is_over: Mapped[bool] = mapped_column(primary_key=True)
+    due_at: Mapped[float] = mapped_column(Float)
+    not_after: Mapped[float] = mapped_column(Float)
+    claimed_until: Mapped[float] = mapped_column(Float, default=0.0)
+    attempts: Mapped[int] = mapped_column(SmallInteger, default=0)
+    last: Mapped[Answer | None] = mapped_column(words(Answer))
+    ended: Mapped[Ended | None] = mapped_column(words(Ended))
+    ended_at: Mapped[datetime | None] = mapped_column(Moment)
+
+    __table_args__ = (
+        Index(
+            "tellings_waiting",
+            "due_at",
+            postgresql_where=text("ended IS NULL"),
+            sqlite_where=text("ended IS NULL"),
+        ),
+        Index("tellings_of_staff", "staff", "ended_at"),
     )
 
 

@@ -249,7 +249,7 @@ class Stack:
                 return bool(fetch(f"{self.email_url}/__sim/received"))
             case "simulator-sms":
                 return bool(fetch(f"{self.sms_url}/__sim/received"))
-            case "feeds":
+            case "feeds" | "staff":
                 return bool(fetch(f"http://127.0.0.1:{process.metrics_port}/metrics"))
             case _:
                 links = [

@@ -594,6 +594,18 @@ SOURCES = (
         ),
         steps=((300, "orange"), (900, "red")),
     ),
+    Panel(
+        "Avvisi al personale",
+        "Per argomento ed esito: given_up, no_address e wrong_address non sono arrivati a nessuno.",
+        "none",
+        12,
+        (
+            Query(
+                "sum by (matter, outcome) (increase(alerting_notices_total[$__rate_interval]))",
+                "{{matter}} {{outcome}}",
+            ),
+        ),
+    ),
 )
 
 ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (

@@ -78,8 +78,8 @@ def end(stack: Stack, names: list[str]) -> dict[str, int]:
     return ended
 
 
-CAN_DO_WITHOUT = {("feeds", "broker")}
-"""Who asks the sources writes to the database alone; the relay tells RabbitMQ of it."""
+CAN_DO_WITHOUT = {("feeds", "broker"), ("staff", "broker")}
+"""Who asks the sources writes to the database alone; the relay tells RabbitMQ of it. The staff are told without it."""
 
 
 def workers() -> list[str]:
