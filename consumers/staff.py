@@ -1,11 +1,12 @@
 """The staff are told what is amiss, once, and when it is over: best effort, beside everything, in nobody's way."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import authorities, metrics, noticing, sources
 from alerting.domain.authority import Authority
@@ -21,6 +22,7 @@ from consumers.apprising import HANGS_AFTER, Post, Reply, keep_quiet
 log = structlog.get_logger()
 
 LOOK_EVERY = 2.0  # seconds
+Clock = Callable[[AsyncSession], Awaitable[datetime]]
 HOLD = timedelta(seconds=HANGS_AFTER + 40)
 """How long what is claimed is ours: far longer than an attempt may last, or it would be told twice."""
 FINISH_WITHIN = 5.0
@@ -36,34 +38,36 @@ class Announcing:
         known: Mapping[str, Authority],
         heard: Mapping[str, Source],
         post: Post,
+        clock: Clock = clock,
     ) -> None:
         self._database = database
         self._staff = staff
         self._authorities = known
         self._sources = heard
         self._post = post
+        self._clock = clock
         self._tellings: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
             try:
-                async with self._database.read() as session:
-                    now = await clock(session)
-                await self.look(now)
-                await self.tell(now)
+                await self.look()
+                await self.tell()
             except (SQLAlchemyError, OSError) as error:
                 log.warning("announcing paused", error=type(error).__name__)
             await asyncio.sleep(LOOK_EVERY)
 
-    async def look(self, now: datetime) -> None:
+    async def look(self) -> None:
         """Take note of what is new and of what is over."""
         async with self._database.read() as session:
+            now = await self._clock(session)
             found = await troubles(session, self._authorities, self._sources, now)
             if not await noticing.is_news(session, found, now):
                 return
         async with self._database.write() as session:
             await noticing.alone(session)
+            now = await self._clock(session)
             found = await troubles(session, self._authorities, self._sources, now)
             await noticing.take_note(session, found, self._staff.values(), now)
             given_up = await noticing.give_up_the_stale(session, now)
@@ -71,28 +75,33 @@ class Announcing:
             metrics.NOTICES.labels(str(matter), str(Ended.GIVEN_UP)).inc()
             log.error("nobody could be told in time", matter=str(matter))
 
-    async def tell(self, now: datetime) -> None:
+    async def tell(self) -> None:
         """Begin to tell whoever is to be told; whoever hangs is not waited for."""
         async with self._database.read() as session:
-            if not await noticing.is_any_due(session, now):
+            if not await noticing.is_any_due(session, await self._clock(session)):
                 return
         async with self._database.write() as session:
-            claims = await noticing.claim(session, self._staff, now, HOLD)
+            claims = await noticing.claim(session, self._staff, await self._clock(session), HOLD)
         for claim in claims:
             telling = asyncio.create_task(self._tell(claim), name=f"telling {claim.staff}")
             self._tellings.add(telling)
-            telling.add_done_callback(self._tellings.discard)
+            telling.add_done_callback(self._told)
 
     async def finish(self, within: float) -> None:
         """Wait for what is being told; what does not end in time is told by the next process, perhaps again."""
         if self._tellings:
             await asyncio.wait(self._tellings, timeout=within)
 
+    def _told(self, telling: asyncio.Task[None]) -> None:
+        self._tellings.discard(telling)
+        if not telling.cancelled() and (error := telling.exception()):
+            log.error("unforeseen", task=telling.get_name(), error=type(error).__name__)
+
     async def _tell(self, claim: noticing.Claim) -> None:
         reply = await self._post.send(claim.staff, in_words(claim.lines))
         try:
             async with self._database.write() as session:
-                ended = await noticing.record(session, claim, reply.answer, await clock(session))
+                ended = await noticing.record(session, claim, reply.answer, await self._clock(session))
         except (SQLAlchemyError, OSError) as error:
             log.warning("not written down; it may be told again", staff=claim.staff, error=type(error).__name__)
             return
