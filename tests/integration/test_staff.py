@@ -27,9 +27,9 @@ from alerting.domain.kinds import Colour, Kind, Risk
 from alerting.domain.lanes import Lane
 from alerting.domain.notices import A_TRIAL, GIVES_UP_AFTER, Answer, Ended, Matter, Quiet, Staff
 from alerting.persistence import Database
-from alerting.persistence.tables import Alert, DeadLetter, Feed, Intake, Notice, Page, ProviderRate, Telling
+from alerting.persistence.tables import Alert, DeadLetter, Feed, Intake, Notice, Page, ProviderRate, Telling, WorkerSign
 from consumers.apprising import MOST_THREADS, Post
-from consumers.staff import HOLD, Announcing
+from consumers.staff import HOLD, LOOK_EVERY, Announcing
 from tests.integration.engine import ANNA, BRUNO, EVACUATE, ONE_KIND, WHATSAPP, Town, a_town, until
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
@@ -646,6 +646,42 @@ async def test_the_process_tells_and_ends_when_it_is_asked_to_though_a_room_hang
         assert process.returncode == 0, printed.decode()
         assert SECRET not in printed.decode()
         assert b"Traceback" not in printed, printed.decode()
+
+
+@ONE_KIND
+async def test_what_a_killed_process_was_telling_is_told_once_by_the_next(office: Office, tmp_path: Path) -> None:
+    async with a_room("hangs") as room:
+        await office.halt()
+        inherited = environment(tmp_path, office.town.database.url, {SISTEMISTI: room.url})
+        first = await started(inherited)
+        await until(lambda: room.tried == 1, within=60)
+        first.kill()  # it has said that it tells them, and not what came of it
+        await first.communicate()
+        room.does = "answers"
+        second = await started(inherited)
+        try:
+            await until(lambda: is_at_work(office), within=60)
+            await asyncio.sleep(2 * LOOK_EVERY)
+            assert room.tried == 1, "the first may live, and be about to write down that they were told"
+            await office.run(update(Telling).values(claimed_until=0.0))  # a minute later
+            await until(lambda: len(room.heard) == 1, within=30)
+            await until(lambda: is_told(office), within=30)
+            await asyncio.sleep(2 * LOOK_EVERY + 0.5)
+            assert [(ended, attempts) for *_, ended, attempts in await office.tellings()] == [(Ended.SENT, 2)]
+            assert len(room.heard) == 1
+        finally:
+            second.terminate()
+            await second.communicate()
+
+
+async def is_at_work(office: Office) -> bool:
+    async with office.town.database.read() as session:
+        names = await session.scalars(select(WorkerSign.name).where(WorkerSign.role == "staff"))
+        return len(names.all()) == 2
+
+
+async def is_told(office: Office) -> bool:
+    return all(ended is not None for *_, ended, _ in await office.tellings())
 
 
 def test_no_other_process_loads_apprise() -> None:
