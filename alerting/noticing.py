@@ -171,7 +171,6 @@ async def _claim(session: AsyncSession, account: str, now: datetime, hold: timed
         select(Telling, Notice)
         .join(Notice, Notice.id == Telling.notice)
         .where(Telling.staff == account, Telling.ended.is_(None), Telling.due_at <= at, Telling.claimed_until <= at)
-        .where(Telling.attempts < MOST_ATTEMPTS)
         .order_by(Telling.notice, Telling.is_over)
         .limit(TOLD_TOGETHER)
         .with_for_update(skip_locked=True, of=Telling)

@@ -401,17 +401,73 @@ async def test_what_was_claimed_by_a_worker_that_died_is_told_by_the_next_and_no
     assert await office.tellings() == [(SALA, False, Answer.SENT, Ended.SENT, 2)]
 
 
-async def test_a_worker_that_wakes_up_late_does_not_undo_what_the_next_has_written(office: Office, room: Room) -> None:
+async def test_a_worker_that_wakes_up_late_does_not_undo_what_the_next_has_in_hand(office: Office, room: Room) -> None:
     office.tells(room)
     await office.halt()
     await office.worker().look()
     async with office.town.database.write() as session:
         (slow,) = await noticing.claim(session, office.staff, office.clock.now, HOLD)
     office.clock.later(minutes=2)
+    async with office.town.database.write() as session:
+        (quick,) = await noticing.claim(session, office.staff, office.clock.now, HOLD)
+    async with office.town.database.write() as session:
+        assert await noticing.record(session, slow, Answer.FAILED, office.clock.now) == []
+    office.clock.later(seconds=20)
     await office.round()
+    assert room.heard == [], "the next is telling it"
+    async with office.town.database.write() as session:
+        assert await noticing.record(session, quick, Answer.SENT, office.clock.now) == [(Matter.HALTS, Ended.SENT)]
     async with office.town.database.write() as session:
         assert await noticing.record(session, slow, Answer.FAILED, office.clock.now) == []
     assert await office.tellings() == [(SALA, False, Answer.SENT, Ended.SENT, 2)]
+
+
+async def test_what_was_told_late_is_told_all_the_same(office: Office, room: Room) -> None:
+    office.tells(room)
+    await office.halt()
+    await office.worker().look()
+    async with office.town.database.write() as session:
+        (slow,) = await noticing.claim(session, office.staff, office.clock.now, HOLD)
+    office.clock.later(minutes=2)
+    async with office.town.database.write() as session:
+        await noticing.claim(session, office.staff, office.clock.now, HOLD)
+    async with office.town.database.write() as session:
+        assert await noticing.record(session, slow, Answer.SENT, office.clock.now) == [(Matter.HALTS, Ended.SENT)]
+    office.clock.later(minutes=2)
+    await office.round()
+    assert room.heard == [], "the one who was slow has said it"
+
+
+async def test_what_comes_while_a_room_is_being_told_waits_its_turn_also_in_another_worker(
+    office: Office, room: Room
+) -> None:
+    office.tells(room)
+    await office.halt()
+    await office.worker().look()
+    async with office.town.database.write() as session:
+        (first,) = await noticing.claim(session, office.staff, office.clock.now, HOLD)
+    await draft(office)
+    await office.round()
+    assert room.heard == []
+    async with office.town.database.write() as session:
+        await noticing.record(session, first, Answer.SENT, office.clock.now)
+    await office.round()
+    assert len(room.heard) == 1
+
+
+async def test_what_is_not_urgent_and_comes_soon_after_another_goes_with_what_follows(
+    office: Office, room: Room
+) -> None:
+    office.tells(room)
+    one, two, three = list(SOURCES)[:3]
+    for source in (one, two, three):
+        await office.add(document(source))
+        await office.round()
+        office.clock.later(seconds=5)
+    assert len(room.heard) == 1
+    office.clock.later(seconds=20)
+    await office.round()
+    assert [len(said.splitlines()) for said in room.said] == [1, 2]
 
 
 async def test_a_notice_that_kills_whoever_tells_it_is_given_up(office: Office, room: Room) -> None:
@@ -626,6 +682,19 @@ async def test_a_trial_over_tokens_in_addresses_prints_none_of_them(tmp_path: Pa
     printed, _ = await process.communicate()
     assert SECRET not in printed.decode()
     assert len(printed.decode().splitlines()) == 3, printed.decode()
+
+
+def test_what_libraries_log_with_addresses_in_it_is_printed_nowhere() -> None:
+    said = (
+        "import logging; from consumers.apprising import keep_quiet; keep_quiet();"
+        "logging.getLogger('slixmpp').warning('a-token');"
+        "logging.getLogger().addHandler(logging.StreamHandler()); logging.getLogger().setLevel(logging.DEBUG);"
+        "logging.getLogger('urllib3.connectionpool').debug('POST /a-token');"
+        "logging.getLogger('apprise').error('a-token');"
+        "logging.getLogger('asyncio').error('told')"
+    )
+    done = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "told\n")
 
 
 @ONE_KIND
