@@ -107,17 +107,19 @@ async def _begin(session: AsyncSession, trouble: Trouble, staff: Iterable[Staff]
 
 
 async def _end(session: AsyncSession, row: Notice, staff: Iterable[Staff], now: datetime) -> None:
-    """Whoever may have been told that it began is told that it is over; the others need not know of either."""
+    """Whoever may have been told that it began is told that it is over; the others need not know of either.
+
+    What still waits to be told is withdrawn when its turn comes.
+    """
     row.over_at = now
     known = {one.account: one for one in staff}
+    # Locked: who is just claiming one of them has either done so, or finds that it is over.
     query = select(Telling).where(Telling.notice == row.id, Telling.is_over.is_(False)).with_for_update()
     for telling in (await session.scalars(query)).all():
         if _may_know(telling, now):
             one = known.get(telling.staff)
             due = one.told_at(now, urgent=row.urgent) if one else now
             session.add(_telling(row, telling.staff, due, is_over=True))
-        if telling.ended is None and telling.claimed_until <= now.timestamp():
-            telling.ended, telling.ended_at = Ended.WITHDRAWN, now
 
 
 def _may_know(telling: Telling, now: datetime) -> bool:

@@ -412,7 +412,7 @@ async def test_a_worker_that_wakes_up_late_does_not_undo_what_the_next_has_in_ha
         (quick,) = await noticing.claim(session, office.staff, office.clock.now, HOLD)
     async with office.town.database.write() as session:
         assert await noticing.record(session, slow, Answer.FAILED, office.clock.now) == []
-    office.clock.later(seconds=20)
+    office.clock.later(seconds=HOLD.total_seconds() - 5)
     await office.round()
     assert room.heard == [], "the next is telling it"
     async with office.town.database.write() as session:
