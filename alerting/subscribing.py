@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import atlas
 from alerting.domain.authority import Authority, ChannelAccess
-from alerting.domain.delivery import Channel
+from alerting.domain.delivery import Channel, Reason
 from alerting.domain.recipients import Label, Place, Precision
 from alerting.persistence import tables
 from alerting.sealing import Seal
@@ -62,6 +62,8 @@ async def join(
     """
     address = await find(session, who, seal)
     if address is not None:
+        if address.refused_at is not None:
+            await reopen(session, who, seal, keyword=keyword, now=now)
         await _add_missing(session, address.recipient_id, also, seal, keyword, now)
         return address.recipient_id, False
     recipient = tables.Recipient(
@@ -130,25 +132,62 @@ async def leave(session: AsyncSession, who: Subscriber, seal: Seal, *, keyword: 
     return True
 
 
-async def lose(session: AsyncSession, who: Subscriber, seal: Seal, *, keyword: str, now: datetime) -> None:
-    """One address is closed to us, as when somebody blocks the bot. Who has another is told there; else they left."""
+async def shut(session: AsyncSession, who: Subscriber, seal: Seal, *, keyword: str, now: datetime) -> None:
+    """One address is closed to us, as when somebody blocks the bot: who has another is told there.
+
+    It is kept, for the day they open it again; whoever wants to be forgotten says so. What was said before the door
+    was opened again, and is heard later, closes nothing.
+    """
     address = await find(session, who, seal)
-    if address is None:
-        return None
-    others = select(tables.Address).where(
-        tables.Address.recipient_id == address.recipient_id,
-        tables.Address.id != address.id,
-        tables.Address.sealed.is_not(None),
+    if address is None or address.refused_at is not None:
+        return
+    opened_since = select(tables.Consent.id).where(
+        tables.Consent.authority == who.authority.code,
+        tables.Consent.channel == who.access.channel,
+        tables.Consent.fingerprint == seal.fingerprint(who.address),
+        tables.Consent.what == "unblock",
+        tables.Consent.at >= now,
     )
-    left = (await session.scalars(others.order_by(tables.Address.rank))).all()
-    if not left:
-        recipient = await session.get_one(tables.Recipient, address.recipient_id)
-        return await end(session, recipient, who.authority, keyword=keyword, now=now)
-    _keep_proof(session, who.authority, who.access.channel, seal.fingerprint(who.address), "leave", keyword, now)
-    address.sealed = address.fingerprint = None
-    for rank, one in enumerate((*left, address)):
-        one.rank = rank
-    return None
+    if (await session.scalars(opened_since.limit(1))).first() is not None:
+        return
+    address.refused_at, address.refused_because = now, Reason.BLOCKED_BY_PERSON.value
+    await _rank_anew(session, address.recipient_id)
+    _keep_proof(session, who.authority, who.access.channel, seal.fingerprint(who.address), "block", keyword, now)
+
+
+async def reopen(session: AsyncSession, who: Subscriber, seal: Seal, *, keyword: str, now: datetime) -> None:
+    """Somebody opened an address to us again. Nobody subscribes by that."""
+    address = await find(session, who, seal)
+    if address is None or (address.refused_at is not None and address.refused_at > now):
+        return
+    if address.refused_at is not None:
+        address.refused_at = address.refused_because = None
+        await _rank_anew(session, address.recipient_id)
+    _keep_proof(session, who.authority, who.access.channel, seal.fingerprint(who.address), "unblock", keyword, now)
+
+
+async def _rank_anew(session: AsyncSession, recipient: int) -> None:
+    """The addresses that are open come first, so that somebody is told at one of them as long as there is any."""
+    await session.get_one(tables.Recipient, recipient, with_for_update=True)
+    theirs = select(tables.Address).where(tables.Address.recipient_id == recipient)
+    rows = await session.scalars(theirs.order_by(tables.Address.rank, tables.Address.id))
+    for rank, row in enumerate(sorted(rows, key=lambda row: row.sealed is None or row.refused_at is not None)):
+        row.rank = rank
+
+
+async def move(session: AsyncSession, account: str, seal: Seal, *, was: str, now: str) -> bool:
+    """A chat of an account has another address from now on. Whether it was one of ours at the old one."""
+    old, new = seal.fingerprint(was), seal.fingerprint(now)
+    theirs = select(tables.Address).where(tables.Address.account == account, tables.Address.fingerprint.in_((old, new)))
+    rows = {row.fingerprint: row for row in await session.scalars(theirs.with_for_update())}
+    if old not in rows:
+        return False
+    if new in rows:  # registered there too: told once
+        rows[old].sealed = rows[old].fingerprint = None
+        await _rank_anew(session, rows[old].recipient_id)
+    else:
+        rows[old].sealed, rows[old].fingerprint = seal.seal(now), new
+    return True
 
 
 async def end(

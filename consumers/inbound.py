@@ -81,9 +81,16 @@ class Inbound:
         texts = who.authority.texts
         if said["kind"] in NOT_SAID_TO_US:
             return said["kind"], ""
-        if said["kind"] == "blocked":
-            await subscribing.lose(session, who, self._seal, keyword="(bot bloccato)", now=now)
-            return "blocked", ""
+        if said["kind"] in ("blocked", "unblocked"):
+            at = datetime.fromisoformat(said["at"]) if "at" in said else now
+            if said["kind"] == "blocked":
+                await subscribing.shut(session, who, self._seal, keyword="(bot bloccato)", now=at)
+            else:
+                await subscribing.reopen(session, who, self._seal, keyword="(bot sbloccato)", now=at)
+            return said["kind"], ""
+        if said["kind"] == "moved":
+            await subscribing.move(session, who.access.name, self._seal, was=who.address, now=said["payload"])
+            return "moved", ""
         if said["kind"] == "location" and said.get("point"):
             point = Point(said["point"]["lat"], said["point"]["lon"])
             return "location", await self._place(session, who, point)

@@ -8,15 +8,12 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 import structlog
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import PlainTextResponse
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncSession
+from fastapi.responses import JSONResponse, PlainTextResponse
 
-from alerting import audit, metrics, outbox
+from alerting import audit, inbox, metrics, outbox
 from alerting.amqp import BrokerAway, Unroutable
 from alerting.api.parts import Parts, parts_of
 from alerting.api.problems import BROKER_AWAY, NO_JSON, Problem, away
@@ -24,11 +21,10 @@ from alerting.api.routes import limited
 from alerting.api.schemas import Ignored
 from alerting.domain.authority import ChannelAccess
 from alerting.domain.delivery import Channel
-from alerting.domain.events import CitizenWrote, ReceiptCame
+from alerting.domain.events import ReceiptCame
 from alerting.domain.lanes import Lane
-from alerting.persistence import dialects, tables
 from alerting.postmarks import Postmarks
-from alerting.webhooks import Blocked, InboundText, Receipt, Unblocked, email, telegram, whatsapp
+from alerting.webhooks import Pressed, Receipt, email, telegram, whatsapp
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
 log = structlog.get_logger()
@@ -74,15 +70,15 @@ async def take_whatsapp(request: Request, parts: Parts = Depends(parts_of)) -> I
     ours = [(accounts[text.phone_number_id], text) for text in read.texts if text.phone_number_id in accounts]
     if len(ours) < len(read.texts):
         log.warning("texts for a phone_number_id no authority has", texts=len(read.texts) - len(ours))
-    await _keep(parts, [(access, _fields(text), text.provider_message_id) for access, text in ours])
+    await _keep(parts, ours)
     receipts = await _pass_on(parts, read.receipts)
     ignored = read.ignored + len(read.texts) - len(ours) + len(read.receipts) - receipts
     return Ignored(texts=len(ours), receipts=receipts, ignored=ignored)
 
 
-@router.post("/telegram/{account}", summary="Take an update of Telegram")
-async def take_telegram(account: str, request: Request, parts: Parts = Depends(parts_of)) -> Ignored:
-    """What people write to the bot, and who blocks it. `account` is the one named in the authority's file."""
+@router.post("/telegram/{account}", summary="Take an update of Telegram", response_model=Ignored)
+async def take_telegram(account: str, request: Request, parts: Parts = Depends(parts_of)) -> Ignored | JSONResponse:
+    """What people write to the bot, who blocks it and who comes back. `account` is named in the authority's file."""
     access = next((one for one in _accesses(parts, Channel.TELEGRAM) if one.name == account), None)
     expected = _secrets(parts, "webhook_secret", Channel.TELEGRAM).get(account, "")
     if access is None or not telegram.verify_secret(expected, request.headers.get("x-telegram-bot-api-secret-token")):
@@ -90,14 +86,12 @@ async def take_telegram(account: str, request: Request, parts: Parts = Depends(p
             parts, Channel.TELEGRAM, "X-Telegram-Bot-Api-Secret-Token is not the webhook_secret of this account"
         )
     update = _parsed(await limited(request, MOST_BYTES).body())
-    match telegram.read_update(update) if isinstance(update, dict) else None:
-        case InboundText() as text:
-            await _keep(parts, [(access, _fields(text), text.provider_message_id)])
-        case Blocked(sender, at):
-            said = {"sender": sender, "text": None, "kind": "blocked", "payload": None}
-            await _keep(parts, [(access, said, f"{sender}:blocked:{at.timestamp():.0f}")])
-        case Unblocked() | None:
-            return Ignored(texts=0, receipts=0, ignored=1)
+    read = telegram.read_update(update) if isinstance(update, dict) else None
+    if isinstance(read, Pressed):  # the answer to a webhook may carry a call: this one stops the app's waiting
+        return JSONResponse({"method": "answerCallbackQuery", "callback_query_id": read.identity})
+    if read is None:
+        return Ignored(texts=0, receipts=0, ignored=1)
+    await _keep(parts, [(access, read)])
     return Ignored(texts=1, receipts=0, ignored=0)
 
 
@@ -120,33 +114,13 @@ async def take_bounce(account: str, request: Request, parts: Parts = Depends(par
 # ── texts of citizens ───────────────────────────────────────────────────────────────────────────────
 
 
-def _fields(text: InboundText) -> dict[str, Any]:
-    return {"sender": text.sender, "text": text.text, "kind": text.kind, "payload": text.payload}
-
-
-async def _keep(parts: Parts, texts: Sequence[tuple[ChannelAccess, dict[str, Any], str]]) -> None:
-    """Into the inbox, sealed, with the promise that somebody will read it. What is there already stays as it is."""
+async def _keep(parts: Parts, texts: Sequence[tuple[ChannelAccess, inbox.Told]]) -> None:
     if not texts:
         return
     now = datetime.now(UTC)
     async with parts.database.write() as session:
-        for access, said, provider_id in texts:
-            row = {
-                "account": access.name,
-                "provider_id": parts.seal.fingerprint(f"{access.name} {provider_id}").hex(),
-                "received_at": now,
-                "sealed": parts.seal.seal(json.dumps(said)),
-            }
-            added = _insert(session).values(row).on_conflict_do_nothing().returning(tables.InboundMessage.id)
-            inbound = await session.scalar(added)
-            if inbound is not None:
-                await outbox.add(session, CitizenWrote(inbound, access.channel), lane=Lane.REPLY)
-
-
-def _insert(session: AsyncSession) -> Any:
-    if dialects.is_postgresql(session):
-        return postgresql.insert(tables.InboundMessage)
-    return sqlite.insert(tables.InboundMessage)
+        for access, told in texts:
+            await inbox.keep(session, access.name, access.channel, told, parts.seal, now)
 
 
 # ── receipts ────────────────────────────────────────────────────────────────────────────────────────

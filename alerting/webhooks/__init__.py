@@ -62,3 +62,19 @@ class Unblocked:
 
     sender: str
     at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A group has become a supergroup, which has another id."""
+
+    was: str
+    now: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pressed:
+    """A person pressed a button below a text, and their app shows that it waits until it hears of us."""
+
+    identity: str
+    sender: str

@@ -1,11 +1,13 @@
-"""What Telegram posts to a bot: who wrote, who left, who came back. Pure: an update in, our words out."""
+"""What Telegram tells a bot: who wrote, who left, who came back, what moved. Pure: an update in, our words out."""
 
 import hmac
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from alerting.webhooks import Blocked, InboundText, Unblocked
+from alerting.webhooks import Blocked, InboundText, Moved, Pressed, Unblocked
 
+ALLOWED_UPDATES = ("message", "callback_query", "my_chat_member")
+"""What Telegram is asked to tell us: a channel's own posts, and what is edited, are nothing to us."""
 KINDS = ("text", "location", "photo", "document", "voice", "video", "contact", "sticker")
 """What a private message may carry, in the order it is named: https://core.telegram.org/bots/api#message."""
 
@@ -17,19 +19,20 @@ def verify_secret(expected: str, header: str | None) -> bool:
     return hmac.compare_digest(expected.encode(), header.encode())
 
 
-def read_update(update: Mapping[str, object]) -> InboundText | Blocked | Unblocked | None:
+def read_update(update: Mapping[str, object]) -> InboundText | Blocked | Unblocked | Moved | Pressed | None:
     """What one update says to us. None for all that is none of our business; never raises.
 
-    Only private chats: what people say to each other in a group is theirs. `provider_message_id` is
-    "<chat>:<message>", because Telegram counts messages per chat.
+    Only private chats: what people say to each other in a group is theirs, but that it moved. `provider_message_id`
+    is "<chat>:<message>", because Telegram counts messages per chat.
     """
     message = update.get("message")
     if isinstance(message, dict):
-        return _inbound(message)
+        return _inbound(message) or _moved(message)
     changed = update.get("my_chat_member")
     if isinstance(changed, dict):
         return _door(changed)
-    return None
+    press = update.get("callback_query")
+    return _press(press) if isinstance(press, dict) else None
 
 
 def _inbound(message: dict[str, object]) -> InboundText | None:
@@ -55,12 +58,32 @@ def _door(changed: dict[str, object]) -> Blocked | Unblocked | None:
             return None
 
 
+def _moved(message: dict[str, object]) -> Moved | None:
+    """Said in both: in the old group where it went, in the new one where it came from."""
+    chat = message.get("chat")
+    here = _identity(chat.get("id")) if isinstance(chat, dict) else None
+    to, came_from = _identity(message.get("migrate_to_chat_id")), _identity(message.get("migrate_from_chat_id"))
+    was, now = (here, to) if to else (came_from, here)
+    return Moved(was, now) if was and now and was.startswith("-") and now.startswith("-") else None
+
+
+def _press(press: dict[str, object]) -> Pressed | None:
+    identity, person = press.get("id"), press.get("from")
+    sender = _identity(person.get("id")) if isinstance(person, dict) else None
+    if not isinstance(identity, str) or not identity or sender is None:
+        return None
+    return Pressed(identity, sender)
+
+
 def _private_chat(holder: dict[str, object]) -> str | None:
     chat = holder.get("chat")
     if not isinstance(chat, dict) or chat.get("type") != "private":
         return None
-    identity = chat.get("id")
-    return str(identity) if isinstance(identity, int) and not isinstance(identity, bool) else None
+    return _identity(chat.get("id"))
+
+
+def _identity(found: object) -> str | None:
+    return str(found) if isinstance(found, int) and not isinstance(found, bool) and found else None
 
 
 def _at(holder: dict[str, object]) -> datetime | None:

@@ -161,14 +161,34 @@ async def test_telegram_is_believed_by_its_secret_and_stored_once(town: Town) ->
     blocked = {"chat": chat, "date": 1795000100, "new_chat_member": {"status": "kicked"}}
     assert (await town.ask("POST", TELEGRAM, None, json={"my_chat_member": blocked}, headers=headers)).status == 200
     back = {"my_chat_member": blocked | {"new_chat_member": {"status": "member"}}}
-    ignored = await town.ask("POST", TELEGRAM, None, json=back, headers=headers)
+    assert (await town.ask("POST", TELEGRAM, None, json=back, headers=headers)).status == 200
+    group = {"id": -4001, "type": "group"}
+    moved = {"message_id": 8, "date": 1795000200, "chat": group, "migrate_to_chat_id": -1001000004001}
+    for _ in range(2):
+        assert (await town.ask("POST", TELEGRAM, None, json={"message": moved}, headers=headers)).status == 200
+    of_others = {"update_id": 5, "channel_post": {"chat": group, "text": "Evacuare."}}
+    ignored = await town.ask("POST", TELEGRAM, None, json=of_others, headers=headers)
     assert (ignored.status, ignored.body["ignored"]) == (200, 1)
     said = [json.loads(town.seal.open(row.sealed)) for row in await town.rows(tables.InboundMessage)]
     assert [(one["sender"], one["kind"], one["text"]) for one in said] == [
         ("5001", "text", "Attiva"),
         ("5001", "blocked", None),
+        ("5001", "unblocked", None),
+        ("-4001", "moved", None),
     ]
-    assert len(await town.rows(tables.OutboxMessage)) == 2
+    assert said[3]["payload"] == "-1001000004001" and said[1]["at"] == "2026-11-18T11:08:20+00:00"
+    assert len(await town.rows(tables.OutboxMessage)) == 4
+
+
+async def test_the_spinner_of_a_pressed_button_ends_by_the_answer_itself(town: Town) -> None:
+    press = {"id": "4382bfdwdsb323b2d9", "from": {"id": 5001, "is_bot": False}, "data": "SAFE:8f3c"}
+    headers = {"X-Telegram-Bot-Api-Secret-Token": WEBHOOK_SECRET}
+    answer = await town.ask("POST", TELEGRAM, None, json={"update_id": 9, "callback_query": press}, headers=headers)
+    assert (answer.status, answer.body) == (
+        200,
+        {"method": "answerCallbackQuery", "callback_query_id": "4382bfdwdsb323b2d9"},
+    )
+    assert await town.rows(tables.InboundMessage) == []
 
 
 async def test_telegram_without_the_secret_is_refused(town: Town) -> None:

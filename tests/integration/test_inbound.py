@@ -19,7 +19,7 @@ from alerting.domain.lanes import Lane
 from alerting.domain.recipients import Place, Precision
 from alerting.persistence import Database, tables
 from alerting.sealing import WrongKey
-from alerting.subscribing import find, join
+from alerting.subscribing import Subscriber, find, join
 from consumers.inbound import Inbound
 from tests.integration.calcinaia import (
     AUTHORITIES,
@@ -234,21 +234,104 @@ async def test_somebody_on_telegram_is_another_address(desk: Desk) -> None:
     async with desk.database.read() as session:
         messages = list(await session.scalars(select(tables.OutboxMessage.routing_key)))
     assert messages == ["telegram.reply"]
-    assert await desk.receives(None, sender="123456789", channel=Channel.TELEGRAM, kind="blocked") is None
+
+
+LUCA_ON_TELEGRAM = "123456789"
+
+
+def reached_at(address: str, channel: Channel = Channel.TELEGRAM) -> Subscriber:
+    authority = AUTHORITIES["calcinaia"]
+    access = authority.channel(channel)
+    assert access is not None
+    return Subscriber(authority, access, address)
+
+
+async def door(desk: Desk, kind: str, at: datetime = NOW) -> None:
+    """Luca shuts it, or opens it again."""
+    told = await desk.receives(None, sender=LUCA_ON_TELEGRAM, channel=Channel.TELEGRAM, kind=kind, at=at.isoformat())
+    assert told is None
+
+
+async def theirs(desk: Desk) -> tuple[str | None, list[str]]:
+    """Why the address of whoever is no channel is refused, and what they are known to have done."""
     async with desk.database.read() as session:
-        assert list(await session.scalars(select(tables.Consent.keyword).order_by(tables.Consent.id))) == [
-            "Attiva",
-            "(bot bloccato)",
-        ]
-        sealed = select(tables.Address.sealed).join(
-            tables.Recipient, tables.Recipient.id == tables.Address.recipient_id
-        )
-        assert (await session.scalars(sealed.where(~tables.Recipient.is_channel))).one() is None
+        people = select(tables.Address).join(tables.Recipient, tables.Recipient.id == tables.Address.recipient_id)
+        (address,) = (await session.scalars(people.where(~tables.Recipient.is_channel))).all()
+        done = list(await session.scalars(select(tables.Consent.what).order_by(tables.Consent.id)))
+    assert address.sealed is not None and SEAL.open(address.sealed) == LUCA_ON_TELEGRAM
+    return address.refused_because, done
+
+
+async def test_who_blocks_the_bot_is_not_told_and_who_opens_again_is(desk: Desk) -> None:
+    await desk.receives("/start", sender=LUCA_ON_TELEGRAM, channel=Channel.TELEGRAM)
+    await door(desk, "blocked")
+    await door(desk, "blocked", NOW + timedelta(seconds=1))
+    assert await theirs(desk) == ("blocked_by_person", ["join", "block"])
+    await door(desk, "unblocked", NOW + timedelta(minutes=1))
+    assert await theirs(desk) == (None, ["join", "block", "unblock"])
+
+
+async def test_a_door_that_was_shut_and_opened_stays_open_in_whichever_order_we_hear_it(desk: Desk) -> None:
+    await desk.receives("/start", sender=LUCA_ON_TELEGRAM, channel=Channel.TELEGRAM)
+    await door(desk, "unblocked", NOW + timedelta(seconds=5))
+    await door(desk, "blocked", NOW)
+    assert (await theirs(desk))[0] is None
+    await door(desk, "blocked", NOW + timedelta(seconds=9))
+    await door(desk, "unblocked", NOW + timedelta(seconds=7))
+    assert (await theirs(desk))[0] == "blocked_by_person"
+
+
+@one_database
+async def test_who_writes_the_keyword_again_is_told_again_whatever_we_missed(desk: Desk) -> None:
+    await desk.receives("/start", sender=LUCA_ON_TELEGRAM, channel=Channel.TELEGRAM)
+    await door(desk, "blocked")
+    answer = await desk.receives("/start", sender=LUCA_ON_TELEGRAM, channel=Channel.TELEGRAM)
+    assert answer == texts("calcinaia").already_subscribed
+    assert (await theirs(desk))[0] is None
+
+
+@one_database
+async def test_who_blocks_the_bot_and_has_another_address_is_told_there(desk: Desk) -> None:
+    who = reached_at(LUCA_ON_TELEGRAM)
+    elsewhere = reached_at(ANNA_WRITES, Channel.WHATSAPP)
+    async with desk.database.write() as session:
+        await join(session, who, SEAL, keyword="Attiva", now=NOW, also=[elsewhere])
+
+    async def ranks() -> dict[str, int]:
+        async with desk.database.read() as session:
+            rows = (await session.scalars(select(tables.Address).order_by(tables.Address.rank))).all()
+            opened = {SEAL.open(row.sealed): row.rank for row in rows if row.sealed}
+        return {address: rank for address, rank in opened.items() if not address.startswith("@")}
+
+    assert await ranks() == {LUCA_ON_TELEGRAM: 0, ANNA_WRITES: 1}
+    await door(desk, "blocked")
+    assert await ranks() == {ANNA_WRITES: 0, LUCA_ON_TELEGRAM: 1}
 
 
 @one_database
 async def test_a_stranger_who_blocks_the_bot_is_no_trouble(desk: Desk) -> None:
-    assert await desk.receives(None, sender="42", channel=Channel.TELEGRAM, kind="blocked") is None
+    await door(desk, "blocked")
+    await door(desk, "unblocked", NOW + timedelta(minutes=1))
+    async with desk.database.read() as session:
+        assert await count(session, tables.Consent) == 0
+
+
+@one_database
+async def test_a_group_that_moved_is_found_at_its_new_id_and_told_once_where_it_is_registered_twice(
+    desk: Desk,
+) -> None:
+    old, new = "-4001", "-1001000004001"
+    for _ in range(2):  # the second time as by a list that still has the old one
+        async with desk.database.write() as session:
+            await join(session, reached_at(old), SEAL, keyword="Attiva", now=NOW)
+        assert await desk.receives(None, sender=old, channel=Channel.TELEGRAM, kind="moved", payload=new) is None
+        async with desk.database.read() as session:
+            sealed = list(
+                await session.scalars(select(tables.Address.sealed).where(tables.Address.sealed.is_not(None)))
+            )
+            assert [found for one in sealed if one and (found := SEAL.open(one)).startswith("-")] == [new]
+            assert await find(session, reached_at(new), SEAL) is not None
+            assert await find(session, reached_at(old), SEAL) is None
 
 
 # ── places ──────────────────────────────────────────────────────────────────────────────────────────
