@@ -1,6 +1,6 @@
 """What every way to reach a person promises: send one text, read what comes back, know its limits."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -155,6 +155,30 @@ class Uploads(Protocol):
         """What the provider calls it, uploaded now where it does not know it yet. Raises what `upload` raises."""
         ...
 
-    async def forget(self, account: Account, attachment: Attachment) -> None:
-        """The provider does not know it any more."""
+    async def forget(self, account: Account, attachment: Attachment, provider_id: str | None = None) -> None:
+        """The provider does not know it any more; where `provider_id` is given, only if that is still its name."""
+        ...
+
+
+# ── chats that many read ────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """What stands in a channel of an alert that another follows. `notice` is what it is to say of that from now on."""
+
+    message_id: str
+    body: str = field(repr=False)
+    notice: str
+
+
+class Chats(Protocol):
+    """What is known of them beyond their address."""
+
+    async def earlier(self, account: Account, address: str, thread: Sequence[str]) -> Sequence[Post]:
+        """The posts there of all alerts of a thread but its last, which is the one that follows; the oldest first."""
+        ...
+
+    async def moved(self, account: Account, was: str, now: str) -> None:
+        """A chat has another address."""
         ...

@@ -37,12 +37,20 @@ class Uploads:
             self._ids[key] = (known, until)
             return known
 
-    async def forget(self, account: Account, attachment: Attachment) -> None:
-        """The provider does not know it any more: whoever asks next uploads it anew."""
+    async def forget(self, account: Account, attachment: Attachment, provider_id: str | None = None) -> None:
+        """The provider does not know it any more: whoever asks next uploads it anew.
+
+        Of a crowd that is told so of one `provider_id` only the first changes anything: what was uploaded meanwhile
+        has another.
+        """
         key = (account.paced_as, attachment.sha256)
-        self._ids.pop(key, None)
-        async with self._database.write() as session:
-            await session.execute(delete(tables.Upload).where(*_is(key)))
+        gone = delete(tables.Upload).where(*_is(key))
+        if provider_id is not None:
+            gone = gone.where(tables.Upload.provider_id == provider_id)
+        async with self._one_at_a_time.setdefault(key, asyncio.Lock()):
+            self._ids.pop(key, None)
+            async with self._database.write() as session:
+                await session.execute(gone)
 
     async def _kept(self, key: Key) -> tuple[str, float] | None:
         async with self._database.read() as session:

@@ -13,7 +13,9 @@ from consumers.channels.email import Email
 from consumers.channels.sms_smpp import SmsSmpp
 from consumers.channels.telegram import Telegram
 from consumers.channels.whatsapp import WhatsApp
+from consumers.chats import Chats
 from consumers.pairing import Pairing
+from consumers.uploads import Uploads
 
 
 def adapter(channel: Channel, settings: Settings, database: Database, seal: Seal) -> ChannelAdapter:
@@ -22,7 +24,7 @@ def adapter(channel: Channel, settings: Settings, database: Database, seal: Seal
         case Channel.WHATSAPP:
             return WhatsApp()
         case Channel.TELEGRAM:
-            return Telegram()
+            return Telegram(Uploads(database), Chats(database, seal))
         case Channel.EMAIL:
             return Email(Postmarks(settings.key_bytes), settings.public_url)
         case Channel.SMS:

@@ -49,17 +49,23 @@ class Line:
         )
 
     async def post(
-        self, url: URL, body: bytes, headers: Mapping[str, str] | None = None
+        self,
+        url: URL,
+        body: bytes,
+        headers: Mapping[str, str] | None = None,
+        *,
+        media_type: str = "application/json",
+        longest: int = LONGEST_ANSWER,
     ) -> Answer | Deferred | Uncertain:
         """Say it once. A line that fails before a byte left is `Deferred`, afterwards `Uncertain`.
 
         No exception leaves here with the URL in it: Telegram's has the token in its path.
         """
-        words = Words(body, content_type="application/json")
+        words = Words(body, content_type=media_type)
         try:
             async with self._session.post(url, data=words, headers=headers, allow_redirects=False) as response:
-                answer = await _read_at_most(LONGEST_ANSWER, response.content)
-                if len(answer) == LONGEST_ANSWER:
+                answer = await _read_at_most(longest, response.content)
+                if len(answer) == longest:
                     response.close()  # the rest is nobody's business, and the line is not worth keeping
                 return Answer(response.status, answer, response.headers.get("Retry-After"))
         except (ClientError, TimeoutError, OSError):

@@ -36,7 +36,8 @@ class Courier(Generic[Event]):
     """Events wait for their time, are packed when due, and travel until a 2xx or until patience is out.
 
     `pack` makes the posts of some events; `waits` are the seconds before each repetition, after which a
-    parcel is lost. A `Retry-After` of the webhook is honoured where `heed_retry_after`, as Telegram does.
+    parcel is lost. A `Retry-After` of the webhook is honoured where `heed_retry_after`, as Telegram does. `heard` is
+    told what each webhook answered, as status and body; 0 where the line failed.
     """
 
     def __init__(
@@ -47,11 +48,13 @@ class Courier(Generic[Event]):
         at_once: int,
         per_parcel: int,
         heed_retry_after: bool = False,
+        heard: Callable[[Parcel, int, bytes], None] | None = None,
     ) -> None:
         self._pack = pack
         self._waits = waits
         self._per_parcel = per_parcel
         self._heed = heed_retry_after
+        self._heard = heard
         self._slots = asyncio.Semaphore(at_once)
         self._due: list[tuple[float, int, Event]] = []
         self._order = itertools.count()
@@ -137,6 +140,10 @@ class Courier(Generic[Event]):
             async with self._session.post(parcel.url, data=parcel.body, headers=parcel.headers) as response:
                 asked = response.headers.get("Retry-After", "")
                 wait = min(float(asked), 3600.0) if self._heed and asked.isdigit() else None
+                if self._heard is not None:
+                    self._heard(parcel, response.status, await response.read())
                 return 200 <= response.status < 300, wait
         except (ClientError, TimeoutError, OSError):
+            if self._heard is not None:
+                self._heard(parcel, 0, b"")
             return False, None

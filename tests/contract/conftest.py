@@ -29,6 +29,7 @@ from tests.contract.fornacette import (
     Mailbox,
     Notebook,
 )
+from tests.contract.telegram_parts import Ids, Posts
 
 
 @pytest.fixture
@@ -105,8 +106,18 @@ async def whatsapp() -> AsyncIterator[WhatsApp]:
 
 
 @pytest.fixture
-async def telegram() -> AsyncIterator[Telegram]:
-    adapter = Telegram(**IN_A_HURRY)
+def ids() -> Ids:
+    return Ids()
+
+
+@pytest.fixture
+def posts() -> Posts:
+    return Posts()
+
+
+@pytest.fixture
+async def telegram(ids: Ids, posts: Posts) -> AsyncIterator[Telegram]:
+    adapter = Telegram(ids, posts, **IN_A_HURRY)
     yield adapter
     await adapter.close()
 

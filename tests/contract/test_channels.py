@@ -31,8 +31,8 @@ from alerting.domain.delivery import (
     Uncertain,
 )
 from consumers.channel import Account, ChannelAdapter, Secret, Text
+from consumers.channels import bot_api as telegram_channel
 from consumers.channels import email as email_channel
-from consumers.channels import telegram as telegram_channel
 from consumers.channels import whatsapp as whatsapp_channel
 from consumers.channels.email import Email, Said
 from consumers.channels.line import Words
@@ -56,6 +56,7 @@ from tests.contract.fornacette import (
     tell,
     whatsapp_account,
 )
+from tests.contract.telegram_parts import Ids, Posts
 
 EVACUATE = Text(
     "Fornacette: esondazione dell'Arno. Evacuare.",
@@ -155,7 +156,7 @@ def _way(request: pytest.FixtureRequest) -> Way:
         token=TELEGRAM_TOKEN,
         too_long=Text("Evacuare. " * 500),
         gone_code=401,
-        another=Telegram,
+        another=lambda **how: Telegram(Ids(), Posts(), **how),
         url=telegram.base_url,
     )
 

@@ -19,10 +19,11 @@ from alerting.domain.delivery import (
     TextRejected,
     Uncertain,
 )
-from alerting.webhooks import Blocked, InboundText, Unblocked
+from alerting.webhooks import Blocked, InboundText, Moved, Pressed, Unblocked
 from alerting.webhooks.telegram import read_update, verify_secret
 from consumers.channel import Text
-from consumers.channels.telegram import Telegram, classify
+from consumers.channels.bot_api import classify
+from consumers.channels.telegram import WRITTEN_LATELY, Lately, Telegram
 from consumers.simulators.serving import Served
 from tests.contract.fornacette import (
     TELEGRAM_BOT,
@@ -35,6 +36,7 @@ from tests.contract.fornacette import (
     until,
 )
 from tests.contract.spoiling import spoiled
+from tests.contract.telegram_parts import Posts
 
 EVACUATE = Text("Fornacette: <argine> & golena. Evacuare. https://allerte.example/8f3c")
 CHANNEL = "@allerte_fornacette"
@@ -107,7 +109,25 @@ def test_a_flood_in_a_private_chat_is_the_bots_and_in_a_channel_the_channels() -
     pause = timedelta(seconds=7)
     assert classify(429, flood, "t", "5001") == Deferred(Reason.THROTTLED, pause, whole_account=True)
     for address in (CHANNEL, "-1001000000001"):
-        assert classify(429, flood, "t", address) == Deferred(Reason.THROTTLED, pause, whole_account=False)
+        assert classify(429, flood, "t", address) == Deferred(Reason.PAIR_THROTTLED, pause)
+    assert classify(429, flood, "t", "5001", written_lately=True) == Deferred(Reason.PAIR_THROTTLED, pause)
+
+
+def test_the_servers_own_floods_say_a_minute() -> None:
+    """More than a thousand calls under way, or 310 texts unsent in a chat: tdlib/telegram-bot-api @01a3679."""
+    flood = an_error(429, "Too Many Requests: retry after 60", retry_after=60)
+    minute = timedelta(seconds=60)
+    assert classify(429, flood, "t", "5001") == Deferred(Reason.THROTTLED, minute, whole_account=True)
+    assert classify(429, flood, "t", "-4007") == Deferred(Reason.PAIR_THROTTLED, minute)
+
+
+def test_what_telegram_cannot_do_just_now_is_never_final() -> None:
+    for code in (500, 502, 504):
+        assert classify(code, an_error(code, "Internal Server Error"), "t", "5001") == Deferred(
+            Reason.PROVIDER_UNAVAILABLE
+        )
+    two_pollers = an_error(409, "Conflict: terminated by other getUpdates request")
+    assert classify(409, two_pollers, "t", "5001") == Deferred(Reason.UNKNOWN_ANSWER)
 
 
 def test_the_header_is_heard_where_the_parameters_are_missing() -> None:
@@ -182,10 +202,13 @@ async def test_a_channel_that_shut_us_out_is_refused_and_the_bot_goes_on(
     assert isinstance(await telegram.send(account, "5001", EVACUATE, "att_2"), Accepted)
 
 
-async def test_a_group_that_moved_is_followed(telegram: Telegram, telegram_server: Served, http: ClientSession) -> None:
+async def test_a_group_that_moved_is_followed_and_its_new_id_told(
+    telegram: Telegram, telegram_server: Served, http: ClientSession, posts: Posts
+) -> None:
     outcome = await telegram.send(telegram_account(telegram_server.base_url), "-4001", EVACUATE, "att_1")
     assert isinstance(outcome, Accepted)
     assert [item["to"] for item in await received(telegram_server, http)] == ["-1001000004001"]
+    assert posts.moves == [("-4001", "-1001000004001")]
 
 
 async def test_length_is_counted_in_utf16(telegram: Telegram, telegram_server: Served) -> None:
@@ -197,11 +220,55 @@ async def test_length_is_counted_in_utf16(telegram: Telegram, telegram_server: S
         await telegram.send(account, "5002", Text("  \n"), "c")
 
 
-async def test_one_chat_takes_one_a_second(telegram: Telegram, telegram_server: Served) -> None:
+async def test_one_chat_takes_one_a_second_and_is_left_alone_by_itself(
+    telegram: Telegram, telegram_server: Served
+) -> None:
     account = telegram_account(telegram_server.base_url)
     outcomes = [await telegram.send(account, "5001", EVACUATE, f"a{i}") for i in range(4)]
     assert [type(o) for o in outcomes] == [Accepted] * 3 + [Deferred]
+    assert outcomes[3] == Deferred(Reason.PAIR_THROTTLED, timedelta(seconds=1))
     assert isinstance(await telegram.send(account, "5002", EVACUATE, "b"), Accepted)
+
+
+async def test_a_group_takes_twenty_a_minute_and_is_left_alone_by_itself(
+    telegram: Telegram, telegram_server: Served
+) -> None:
+    account = telegram_account(telegram_server.base_url)
+    outcomes = [await telegram.send(account, "-4007", EVACUATE, f"a{i}") for i in range(21)]
+    assert [type(o) for o in outcomes[:20]] == [Accepted] * 20
+    throttled = outcomes[20]
+    assert isinstance(throttled, Deferred) and throttled.reason is Reason.PAIR_THROTTLED
+    assert throttled.wait and timedelta(seconds=1) <= throttled.wait <= timedelta(seconds=3)
+    assert not throttled.whole_account
+
+
+async def test_the_bots_flood_is_heard_from_whoever_was_not_told_just_now(
+    telegram: Telegram, telegram_server: Served, http: ClientSession
+) -> None:
+    account = telegram_account(telegram_server.base_url)
+    assert isinstance(await telegram.send(account, "5001", EVACUATE, "a"), Accepted)
+    await tell(telegram_server, http, "config", {"faults": {429: 1.0}})
+    pause = timedelta(seconds=7)
+    for _ in range(2):  # who was refused is no chat that was written to
+        outcome = await telegram.send(account, "5002", EVACUATE, "b")
+        assert outcome == Deferred(Reason.THROTTLED, pause, whole_account=True)
+    assert await telegram.send(account, "5001", EVACUATE, "c") == Deferred(Reason.PAIR_THROTTLED, pause)
+    another_bot = telegram_account(telegram_server.base_url, paced_as="telegram.bientina")
+    outcome = await telegram.send(another_bot, "5001", EVACUATE, "d")
+    assert outcome == Deferred(Reason.THROTTLED, pause, whole_account=True)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.floats(0, 15)), max_size=60))
+def test_a_chat_is_written_to_lately_for_ten_seconds_and_then_forgotten(steps: list[tuple[int, float]]) -> None:
+    lately, account = Lately(), telegram_account("http://127.0.0.1")
+    now, noted = 0.0, dict[int, float]()
+    for chat, later in steps:
+        now += later
+        for one, at in noted.items():
+            assert lately.wrote(account, str(one), now) == (at > now - WRITTEN_LATELY)
+        noted[chat] = now
+        lately.note(account, str(chat), now)
+        assert len(lately._at) == sum(at >= now - WRITTEN_LATELY for at in noted.values())
 
 
 async def test_a_429_says_how_long_in_body_and_header(telegram_server: Served, http: ClientSession) -> None:
@@ -285,6 +352,91 @@ async def test_two_pollers_and_a_poller_beside_a_webhook_conflict(
     assert (await call(telegram_server, http, "getUpdates"))["result"] == []
 
 
+async def test_a_webhook_is_set_with_care_and_tells_its_troubles(
+    telegram_server: Served, http: ClientSession, mailbox: Mailbox
+) -> None:
+    insecure = await call(telegram_server, http, "setWebhook", url="ftp://allerta.example")
+    assert insecure["description"] == "Bad Request: bad webhook: An HTTPS URL must be provided for webhook"
+    odd = await call(telegram_server, http, "setWebhook", url=mailbox.url, secret_token="non va bene")
+    assert odd["description"] == "Bad Request: secret token contains unallowed characters"
+    assert (await call(telegram_server, http, "setWebhook", url=mailbox.url))["ok"]
+    hasty = await call(telegram_server, http, "setWebhook", url=mailbox.url)
+    assert (hasty["error_code"], hasty["parameters"]) == (429, {"retry_after": 1})
+
+    mailbox.answers = [503]
+    await tell(telegram_server, http, "inbound", {"from": "5001", "text": "/start"})
+    await until(lambda: len(mailbox.raw) == 2)
+    told = (await call(telegram_server, http, "getWebhookInfo"))["result"]
+    assert told["last_error_message"] == "Wrong response from the webhook: 503" and told["last_error_date"] > 0
+
+
+async def test_a_pressed_button_waits_for_its_answer_and_takes_one(
+    telegram_server: Served, http: ClientSession
+) -> None:
+    await tell(telegram_server, http, "inbound", {"from": "5001", "action": "press", "data": "SAFE:8f3c"})
+    (update,) = (await call(telegram_server, http, "getUpdates"))["result"]
+    press = read_update(update)
+    assert isinstance(press, Pressed) and press.sender == "5001"
+    for answer in (True, None):
+        said = await call(telegram_server, http, "answerCallbackQuery", callback_query_id=press.identity)
+        assert said.get("result") is answer
+    assert said["description"].startswith("Bad Request: query is too old")
+
+
+async def test_a_group_says_where_it_went_and_is_not_there_any_more(
+    telegram: Telegram, telegram_server: Served, http: ClientSession
+) -> None:
+    await tell(telegram_server, http, "inbound", {"from": "-4002", "action": "migrate", "to": "-1001000004002"})
+    (update,) = (await call(telegram_server, http, "getUpdates"))["result"]
+    assert read_update(update) == Moved("-4002", "-1001000004002")
+    gone = await call(telegram_server, http, "sendMessage", chat_id="-4002", text="Evacuare.")
+    assert gone["parameters"] == {"migrate_to_chat_id": -1001000004002}
+
+
+async def test_the_documented_example_of_a_call_is_taken(telegram_server: Served, http: ClientSession) -> None:
+    """Facts re-typed from core.telegram.org/bots/api#sendmessage, November 2026."""
+    asked = {
+        "chat_id": 123456789,
+        "text": "<b>ALLERTA ARANCIONE</b>\nTemporali dalle 14.",
+        "parse_mode": "HTML",
+        "link_preview_options": {"is_disabled": True},
+        "disable_notification": False,
+        "protect_content": False,
+        "reply_markup": {"inline_keyboard": [[{"text": "Sto bene", "callback_data": "SAFE:8f3c"}]]},
+    }
+    async with http.post(f"{telegram_server.base_url}/bot{TELEGRAM_TOKEN}/sendMessage", json=asked) as response:
+        answer = await response.json()
+    assert answer["ok"] and answer["result"]["chat"] == {"id": 123456789, "type": "private", "first_name": "Maria"}
+    assert answer["result"]["text"] == "ALLERTA ARANCIONE\nTemporali dalle 14."
+    taken = classify(200, json.dumps(answer).encode(), "t", "123456789")
+    assert taken == Accepted(str(answer["result"]["message_id"]))
+
+
+@pytest.mark.parametrize(
+    ("marked", "trouble"),
+    [
+        ("<x>Evacuare</x>", 'Unsupported start tag "x" at byte offset 0'),
+        ("Città: <b>Evacuare", 'Can\'t find end tag corresponding to start tag "b"'),
+        ("<b>Evacuare</i>", 'Unmatched end tag at byte offset 11, expected "</b>", found "</i>"'),
+        ("Città </b>", "Unexpected end tag at byte offset 7"),
+        ("Arno < 3 m", 'Unsupported start tag "" at byte offset 5'),
+    ],
+)
+async def test_markup_is_read_as_the_server_reads_it(
+    telegram_server: Served, http: ClientSession, marked: str, trouble: str
+) -> None:
+    said = await call(telegram_server, http, "sendMessage", chat_id=5001, text=marked, parse_mode="HTML")
+    assert said["description"] == f"Bad Request: can't parse entities: {trouble}"
+
+
+async def test_length_is_counted_when_the_markup_is_read(telegram_server: Served, http: ClientSession) -> None:
+    marked = f"<b>{'&amp;' * 4096}</b>"
+    said = await call(telegram_server, http, "sendMessage", chat_id=5001, text=marked, parse_mode="HTML")
+    assert said["result"]["text"] == "&" * 4096
+    longer = await call(telegram_server, http, "sendMessage", chat_id=5002, text=f"{marked}!", parse_mode="HTML")
+    assert longer["description"] == "Bad Request: message is too long"
+
+
 async def test_the_other_methods_answer_as_documented(telegram_server: Served, http: ClientSession) -> None:
     me = (await call(telegram_server, http, "GETME"))["result"]
     assert me["id"] == int(TELEGRAM_BOT) and me["is_bot"] is True
@@ -325,6 +477,13 @@ def test_the_documented_updates() -> None:
     assert picture == InboundText("5001:7", "", "5001", "L'argine", "photo", AT)
     assert read_update(a_door("kicked")) == Blocked("5001", AT)
     assert read_update(a_door("member")) == Unblocked("5001", AT)
+    press = {"id": "4382bfdwdsb323b2d9", "from": {"id": 5001, "is_bot": False}, "chat_instance": "1", "data": "SAFE:1"}
+    assert read_update({"update_id": 1, "callback_query": press}) == Pressed("4382bfdwdsb323b2d9", "5001")
+    group: dict[str, object] = {"id": -4001, "type": "group", "title": "Sala operativa"}
+    supergroup: dict[str, object] = {"id": -1001000004001, "type": "supergroup", "title": "Sala operativa"}
+    moved = Moved("-4001", "-1001000004001")
+    assert read_update(a_message(chat=group, migrate_to_chat_id=-1001000004001)) == moved
+    assert read_update(a_message(chat=supergroup, migrate_from_chat_id=-4001)) == moved
 
 
 def test_what_is_none_of_our_business_is_none() -> None:
@@ -339,5 +498,12 @@ def test_what_is_none_of_our_business_is_none() -> None:
 @given(st.data())
 @settings(max_examples=300, deadline=None)
 def test_no_shape_of_an_update_is_a_crash(data: st.DataObject) -> None:
-    update = spoiled(a_message(text="STOP") | a_door("kicked"), data)
-    assert isinstance(read_update(update), InboundText | Blocked | Unblocked | None)
+    group: dict[str, object] = {"id": -4001, "type": "group"}
+    press: dict[str, object] = {"callback_query": {"id": "1", "from": {"id": 5001}}}
+    whole = data.draw(
+        st.sampled_from(
+            [a_message(text="STOP"), a_door("kicked"), press, a_message(chat=group, migrate_to_chat_id=-1001000004001)]
+        )
+    )
+    update = spoiled(whole, data)
+    assert isinstance(read_update(update), InboundText | Blocked | Unblocked | Moved | Pressed | None)

@@ -71,3 +71,25 @@ async def test_what_failed_is_tried_again_and_what_is_forgotten_uploaded_anew(da
     assert await uploads.id_of(account(), MAP, provider.upload, MONTH) == "file-1"
     await uploads.forget(account(), MAP)
     assert await Uploads(database).id_of(account(), MAP, provider.upload, MONTH) == "file-2"
+
+
+async def test_a_crowd_that_hears_that_one_id_is_wrong_uploads_once_more_and_no_oftener(database: Database) -> None:
+    uploads, provider = Uploads(database), Provider()
+    assert await uploads.id_of(account(), MAP, provider.upload, MONTH) == "file-1"
+
+    async def one() -> str:
+        await uploads.forget(account(), MAP, "file-1")
+        return await uploads.id_of(account(), MAP, provider.upload, MONTH)
+
+    assert set(await asyncio.gather(*(one() for _ in range(30)))) == {"file-2"}
+    assert await one() == "file-2", "whoever hears it late forgets nothing newer"
+    assert await Uploads(database).id_of(account(), MAP, provider.upload, MONTH) == "file-2"
+
+
+async def test_a_process_that_remembers_nothing_forgets_the_wrong_id_and_no_newer_one(database: Database) -> None:
+    provider = Provider()
+    await Uploads(database).id_of(account(), MAP, provider.upload, MONTH)
+    await Uploads(database).forget(account(), MAP, "an older one")
+    assert await Uploads(database).id_of(account(), MAP, provider.upload, MONTH) == "file-1"
+    await Uploads(database).forget(account(), MAP, "file-1")
+    assert await Uploads(database).id_of(account(), MAP, provider.upload, MONTH) == "file-2"
