@@ -10,12 +10,13 @@ import uvloop
 
 from alerting import atlas, authorities, logs, metrics, signatures, sources
 from alerting.domain.authority import Authority
-from alerting.domain.delivery import Channel
+from alerting.domain.delivery import Channel, ChannelHalted
 from alerting.domain.lanes import Lane
 from alerting.domain.notices import Answer
 from alerting.intake.receiving import Receiver
+from alerting.persistence import Database
 from alerting.resettling import Resettling
-from alerting.settings import Settings
+from alerting.settings import MissingSetting, Settings
 from alerting.topology import INBOUND_QUEUE, INTAKE_QUEUE, RECEIPTS_QUEUE, dead_queue, deliver_queue, fanout_queue
 from consumers import wiring
 from consumers.deadletters import Keeper
@@ -27,6 +28,7 @@ from consumers.intake import Intake, look_again
 from consumers.receipts import Receipts
 from consumers.reconcile import Reconciler
 from consumers.recording import Recorder
+from consumers.updates import NotSet, Polling, delete_webhook, set_webhook
 from consumers.worker import Worker
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
@@ -101,6 +103,59 @@ def inbound() -> None:
         reading = Inbound(worker.database, known, worker.seal)
         worker.takes(INBOUND_QUEUE, reading.take, prefetch=32, at_once=4)
         await worker.run(beside={"following the atlas": atlas.follow(worker.database, known)})
+
+    _run(work)
+
+
+@app.command()
+def poll_telegram() -> None:
+    """Ask for what citizens write to bots whose file says updates = "polling", where no webhook can come."""
+
+    async def work(settings: Settings) -> None:
+        worker = Worker(settings, "poll-telegram")
+        await worker.until_database()
+        accounts = wiring.Accounts(worker.database, settings, Channel.TELEGRAM)
+        await accounts.read()
+        polled = [account for account in accounts.known() if account.settings.get("updates") == "polling"]
+        # Comuni that share a bot share its updates: it is asked once, for the account it is paced as.
+        bots = {account.paced_as: await accounts.get(account.paced_as) for account in polled}
+        if not bots:
+            typer.echo('no telegram account has updates = "polling" among its settings: there is nothing to ask for')
+            raise typer.Exit(1)
+        asking = (Polling(worker.database, worker.seal, account) for account in bots.values())
+        await worker.run(beside={f"polling {name}": one.run() for name, one in zip(bots, asking, strict=True)})
+
+    _run(work)
+
+
+@app.command()
+def telegram_webhook(
+    account: Annotated[str, typer.Option(help="The account, as the comune's file names it: telegram.calcinaia.")],
+    delete: Annotated[bool, typer.Option("--delete", help="Have updates kept until they are asked for.")] = False,
+) -> None:
+    """Tell Telegram where the API takes a bot's updates: at ALERTING_PUBLIC_URL, with the account's webhook_secret."""
+
+    async def work(settings: Settings) -> None:
+        database = Database(settings.database)
+        try:
+            bot = await wiring.Accounts(database, settings, Channel.TELEGRAM).get(account)
+            if delete:
+                typer.echo(await delete_webhook(bot))
+                return
+            if not settings.public_url:
+                raise NotSet("ALERTING_PUBLIC_URL is not set: it is where Telegram is to find the API")
+            if bot.settings.get("updates") == "polling":
+                raise NotSet('its file says updates = "polling": take that out first, or nobody would ask for them')
+            url = f"{settings.public_url.rstrip('/')}/v1/webhooks/telegram/{account}"
+            typer.echo(await set_webhook(bot, url, settings.secrets.get(account, "webhook_secret")))
+        except KeyError:
+            typer.echo(f"no comune has the telegram account {account}", err=True)
+            raise typer.Exit(1) from None
+        except (NotSet, ChannelHalted, MissingSetting) as trouble:
+            typer.echo(str(trouble), err=True)
+            raise typer.Exit(1) from None
+        finally:
+            await database.close()
 
     _run(work)
 

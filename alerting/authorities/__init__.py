@@ -62,6 +62,8 @@ ALIAS = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9 ._-]{1,11}")
 """What people see as the sender of an SMS in place of a number; registered with AGCOM through the provider."""
 PROTOCOLS = {"smpp": ("smpp://", "smpps://")}
 """How an SMS provider is spoken to, and how its address begins."""
+UPDATES = ("webhook", "polling")
+"""How a bot hears what people write: sent to the API, or asked for; the first, unless the file says so."""
 DATA_CODINGS = ("gsm", "default-latin-1", "latin-1")
 """What an SMSC takes its default alphabet for, or that it wants to be told of Latin-1; the first, unless it says so."""
 SECRET = re.compile(r"token|secret|password|credential|api_?key", re.IGNORECASE)
@@ -211,6 +213,8 @@ def _channel(table: Table, code: str) -> ChannelAccess:
     settings = table.settings("settings")
     for key in (key for key in SETTINGS[channel] if written in known and key not in settings):
         table.note(f"{table.key('settings')}.{key} is missing; {channel} cannot send without it")
+    if channel is Channel.TELEGRAM and (way := settings.get("updates", UPDATES[0])) not in UPDATES:
+        table.note(f"{table.key('settings')}.updates {way!r} is not known; write {' or '.join(UPDATES)}")
     if channel is Channel.SMS and settings:
         _check_sms(table, settings)
     for key in filter(SECRET.search, settings):

@@ -757,6 +757,16 @@ class InboundMessage(Table):
     __table_args__ = (UniqueConstraint("account", "provider_id", name="one_row_per_text"),)
 
 
+class PolledBot(Table):
+    """A bot whose updates are asked for: the first that was not seen yet, and when the last one came (Unix time)."""
+
+    __tablename__ = "polled_bots"
+
+    account: Mapped[str] = mapped_column(String(64), primary_key=True)
+    next_update: Mapped[int] = mapped_column(BigInteger)
+    at: Mapped[float] = mapped_column(Float)
+
+
 class ProviderText(Table):
     """One part of a text of ours under the name its provider gave it, by which alone a receipt speaks of it.
 

@@ -250,6 +250,7 @@ FORNACETTE = "    [43.676, 10.607], [43.660, 10.603], [43.664, 10.591]"
             swap("phone_number_id = ", "phone_id = "),
             "settings.phone_number_id is missing; whatsapp cannot send",
         ),
+        (swap("{ chat_id", '{ updates = "ogni tanto", chat_id'), "updates 'ogni tanto' is not known; write webhook or"),
         (swap("{ chat_id", '{ token = "123:abc", chat_id'), "settings.token looks like a secret"),
         (swap('bot = "avvisi_calcinaia_bot"', "bot = 7"), 'settings.bot is not a text in "quotes"'),
         (swap("{name}: benvenuto", "{nome}: benvenuto"), "texts.welcome has {nome}, which nothing fills in"),
