@@ -29,6 +29,7 @@ from consumers.channels.whatsapp import WhatsApp
 from consumers.local.stack import ROOT, fetch, free_port
 from tests.benchmarks.bench_town import Runs, Services, bar
 from tests.benchmarks.peers.postfix import DOMAIN, postfix
+from tests.contract.telegram_parts import Ids, Posts
 
 RUNS = 5
 TEXTS = 2_000
@@ -96,7 +97,7 @@ def _telegram(services: Services) -> dict[str, float]:
         account = _account(Channel.TELEGRAM, url, {})
         body = {"chat_id": "{}", "text": EVACUATE.body, "link_preview_options": {"is_disabled": True}}
         bare = _bare_http(f"{url}/bot{TOKEN}/sendMessage", body, {})
-        return _figures("telegram", _ours(Telegram, account, EVACUATE, _chat), bare)
+        return _figures("telegram", _ours(lambda: Telegram(Ids(), Posts()), account, EVACUATE, _chat), bare)
 
 
 def _sms(services: Services) -> dict[str, float]:
