@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from alerting import cap_json
 from alerting.cap_xml.writing import Unwritable, write
 from alerting.domain import cap, rendering
+from alerting.domain.attachments import Enclosure
 from alerting.domain.authority import Authority
 from alerting.domain.delivery import Channel
 from alerting.domain.kinds import DEFAULTS, SEVERITY_OF, WITHOUT_RED, Colour, Kind, Risk, needs_instruction
@@ -93,6 +94,7 @@ class Wording:
     cut_at_border: bool = False
     """Of what reaches over the border, what lies within it is meant."""
     web: str = ""
+    enclosure: Enclosure | None = None
     exercise: bool = False
     translations: tuple[Translation, ...] = ()
 
@@ -149,6 +151,7 @@ def _info(wording: Wording, authority: Authority) -> cap.Info:
         web=wording.web.strip(),
         contact=authority.contact.in_words,
         parameters=tuple(cap.NamedValue(name, value.value) for name, value in parameters if value),
+        resources=(wording.enclosure.resource,) if wording.enclosure else (),
         areas=areas_in(where_of(wording, authority), authority),
     )
 
@@ -225,6 +228,7 @@ def _taken_back(original: cap.Alert, authority: Authority, reason: str, now: dat
         onset=None,
         expires=max(original.ends(info), now + RETRACTION_LASTS),
         web="",  # it tells of what no longer holds
+        resources=(),  # and shows it
         headline=f"ANNULLATO: {info.headline}"[:LONGEST_HEADLINE],
         description=f"{no_longer} {reason}".strip(),
         instruction=f"non tenere più conto di {act}.",
@@ -283,6 +287,9 @@ def _check_words(wording: Wording, now: datetime) -> list[Objection]:
         objections.append(Objection("expires", "is not in the future: an alert that has ended is not sent"))
     if wording.onset and wording.onset >= wording.expires:
         objections.append(Objection("onset", "is not before expires: the event would end before it begins"))
+    if wording.enclosure and wording.enclosure.is_picture and not wording.enclosure.says.strip():
+        sentence = "is empty: say what the picture shows, for whoever cannot see it"
+        objections.append(Objection("enclosure/says", sentence))
     return [*objections, *_check_colour(wording)]
 
 

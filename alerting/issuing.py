@@ -13,7 +13,7 @@ from alerting.actors import Actor, Role
 from alerting.cap_xml.signing import SigningFailed
 from alerting.cap_xml.writing import Unwritable, write
 from alerting.composing import Objection, Refused, Where, Wording, compose, retraction, where_of
-from alerting.domain import cap
+from alerting.domain import attachments, cap
 from alerting.domain.authority import Authority
 from alerting.domain.events import AlertIssued
 from alerting.domain.kinds import Kind
@@ -83,6 +83,7 @@ async def keep(
         document=cap_json.to_json(alert),
         geofence=_snapshot(where, authority),
         areas=list(where.areas),
+        enclosure=attachments.enclosed_in(alert),
         updates=updates.identifier if updates else None,
         intake=intake,
         author=actor.name,

@@ -2,18 +2,20 @@
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 from sqlalchemy import and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from alerting import cap_json, composing, issuing, targeting
+from alerting import attachments, cap_json, composing, issuing, targeting
 from alerting.actors import Actor, Role
 from alerting.api.areas import resolved
-from alerting.api.parts import Parts, parts_of
+from alerting.api.parts import Parts, parts_of, public_url
 from alerting.api.problems import Problem, refusal
 from alerting.api.routes import Guarded
 from alerting.api.schemas import (
@@ -39,6 +41,7 @@ from alerting.api.schemas import (
 from alerting.api.security import Doing, authority_for, may, within
 from alerting.composing import LeftOut, Objection, Refused, Wording
 from alerting.domain import rendering, text_rules
+from alerting.domain.attachments import Enclosure, shown_by
 from alerting.domain.authority import Authority
 from alerting.domain.cap import Alert, Status
 from alerting.domain.delivery import Channel, Progress
@@ -62,7 +65,11 @@ IDENTIFIER = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 @router.post("", status_code=201, summary="Draft an alert")
 async def draft(
-    said: DraftIn, response: Response, parts: Parts = Depends(parts_of), actor: Actor = Depends(may(Doing.DRAFT))
+    said: DraftIn,
+    request: Request,
+    response: Response,
+    parts: Parts = Depends(parts_of),
+    actor: Actor = Depends(may(Doing.DRAFT)),
 ) -> DraftedOut:
     """Nobody is told yet: another person approves it, then it is issued.
 
@@ -70,10 +77,12 @@ async def draft(
     `findings` say what could be said better; they forbid nothing.
     """
     authority = authority_for(actor, said.authority, parts.authorities)
-    wording = _wording(said, authority)
+    wording, now = _wording(said, authority), _now()
     async with parts.database.write() as session:
         original = await _original(session, said)
-        row = await issuing.draft(session, wording, authority, actor, _now(), updates=original)
+        enclosure = await _enclosure(session, said, public_url(request, parts), drafted_at=now)
+        wording = replace(wording, enclosure=enclosure)
+        row = await issuing.draft(session, wording, authority, actor, now, updates=original)
     response.headers["Location"] = f"/v1/alerts/{row.identifier}"
     return DraftedOut(**_out(row).model_dump(), findings=_findings(cap_json.from_json(row.document)))
 
@@ -167,7 +176,7 @@ async def read_alert(
     return AlertDetail(
         **_out(row).model_dump(),
         document=row.document,
-        text=rendering.render(alert).body,
+        text=rendering.render(alert, link=_is_linked(alert, Form.TEMPLATE, parts.authorities.get(row.authority))).body,
         delivery=delivery,
         findings=_findings(alert, row.issued_at),
     )
@@ -216,13 +225,14 @@ def _meaning(means: str, feature: dict[str, Any]) -> dict[str, Any]:
 
 @router.post("/preview", summary="Preview what has not been drafted yet")
 async def preview_wording(
-    said: DraftIn, parts: Parts = Depends(parts_of), actor: Actor = Depends(may(Doing.PREVIEW))
+    said: DraftIn, request: Request, parts: Parts = Depends(parts_of), actor: Actor = Depends(may(Doing.PREVIEW))
 ) -> PreviewOut:
     """Takes the body of a draft, stores nothing."""
     authority = authority_for(actor, said.authority, parts.authorities)
     wording = _wording(said, authority)
     async with parts.database.read() as session:
         original = await _original(session, said)
+        wording = replace(wording, enclosure=await _enclosure(session, said, public_url(request, parts)))
         alert = composing.compose(wording, authority, _now(), original)
         where = composing.where_of(wording, authority)
         target = issuing.target_in(where, authority, live=not wording.exercise)
@@ -250,7 +260,8 @@ async def _preview(
 ) -> PreviewOut:
     async with parts.database.read() as session:
         found = await targeting.preview(session, target, authority, lane)
-    rendered, as_sms = rendering.render(alert), rendering.render(alert, Form.SMS)
+    linked = {form: _is_linked(alert, form, authority) for form in Form}
+    rendered, as_sms = (rendering.render(alert, form, link=linked[form]) for form in (Form.TEMPLATE, Form.SMS))
     # That an account is not among them would tell whoever sees no person that there is none.
     shares = [share for share in found.by_account if share.recipients or role in SEES_NO_PERSON]
     euros = [_euro(share, authority, role, as_sms) for share in shares]
@@ -283,11 +294,12 @@ async def _preview(
                 channel=access.channel,
                 characters=shown_there.characters,
                 most=rendering.most_of(shown_there, rendering.FORM_OF[access.channel]),
+                carries_enclosure=_carries(alert, access.channel, access.settings),
             )
             for access in authority.channels
             for shown_there in [as_sms if access.channel is Channel.SMS else rendered]
         ],
-        texts=[_text(alert, form) for form in Form],
+        texts=[_text(alert, form, link=linked[form]) for form in Form],
         findings=_findings(alert),
         rounded=role in SEES_NO_PERSON,
     )
@@ -302,8 +314,22 @@ def _euro(share: AccountShare, authority: Authority, role: Role, as_sms: Renderi
     return round(price * paid * shown_at_most(share.recipients, role), 2)
 
 
-def _text(alert: Alert, form: Form) -> TextOut:
-    rendered = rendering.render(alert, form)
+def _carries(alert: Alert, channel: Channel, settings: Mapping[str, str]) -> bool | None:
+    """Whether what an alert shows goes with its text on an account; None where it shows nothing."""
+    shown = shown_by(alert)
+    return rendering.carries(channel, settings, shown.mime_type, shown.size) if shown else None
+
+
+def _is_linked(alert: Alert, form: Form, authority: Authority | None) -> bool:
+    """Whether the text in this form says where to find it: an account does not carry it, or would not if it had one."""
+    accounts = [access for access in authority.channels if not access.exercise] if authority else []
+    of_form = [(one.channel, one.settings) for one in accounts if rendering.FORM_OF[one.channel] is form]
+    nobodys: list[tuple[Channel, dict[str, str]]] = [(c, {}) for c, its in rendering.FORM_OF.items() if its is form]
+    return any(_carries(alert, channel, settings) is False for channel, settings in of_form or nobodys)
+
+
+def _text(alert: Alert, form: Form, *, link: bool) -> TextOut:
+    rendered = rendering.render(alert, form, link=link)
     return TextOut(
         form=form,
         text=rendered.body,
@@ -313,6 +339,7 @@ def _text(alert: Alert, form: Form) -> TextOut:
         encoding=rendered.size.encoding if rendered.size else None,
         parts=rendered.size.parts if rendered.size else None,
         shortened=rendered.shortened,
+        linked=link,
     )
 
 
@@ -377,6 +404,21 @@ async def _original(session: AsyncSession, said: DraftIn) -> tables.Alert | None
     if row is None:
         raise Refused(Objection("updates", f"there is no alert {said.updates[:100]!r}: GET /v1/alerts lists them"))
     return row
+
+
+async def _enclosure(
+    session: AsyncSession, said: DraftIn, url: str, *, drafted_at: datetime | None = None
+) -> Enclosure | None:
+    """What it shows. From the moment of its draft that stays."""
+    if said.enclosure is None:
+        return None
+    sha256 = said.enclosure.sha256
+    if drafted_at is not None:
+        await attachments.take_up(session, sha256, drafted_at)
+    found = await attachments.enclosure(session, sha256, said.enclosure.says, url)
+    if found is None:
+        raise Refused(Objection("enclosure/sha256", "is no attachment here, or no more: POST the file to /attachments"))
+    return replace(found, digest=await attachments.sha1_of(session, sha256)) if drafted_at is not None else found
 
 
 async def _held(session: AsyncSession, identifier: str, actor: Actor) -> tables.Alert:

@@ -13,6 +13,7 @@ from alerting.amqp import Link, Publisher
 from alerting.api import (
     alerts,
     areas,
+    attachments,
     cap,
     dead_letters,
     intake,
@@ -84,6 +85,9 @@ def create_app(settings: Settings) -> FastAPI:
         status,
     ):
         app.include_router(noun.router, prefix=PREFIX)
+    app.include_router(attachments.router, prefix=PREFIX)
+    app.include_router(attachments.shown, prefix=PREFIX)
+    app.include_router(attachments.short)
     app.include_router(published.router)
     app.include_router(status.figures)
     speaks_problems(app)

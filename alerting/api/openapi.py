@@ -19,6 +19,7 @@ CONTACT = {"name": "Chi amministra questa installazione", "url": "https://allert
 TAGS = [
     {"name": "alerts", "description": "Draft, approve, issue, follow, take back."},
     {"name": "published", "description": "What is in force, for anybody: CAP, Atom, RSS, GeoJSON. / Per tutti."},
+    {"name": "attachments", "description": "Pictures and PDFs: handed in by the staff, shown by alerts."},
     {"name": "areas", "description": "The places that can be alerted by name."},
     {"name": "recipients", "description": "People whom the staff registers or removes."},
     {"name": "intake", "description": "What other bodies say: handed in, kept, judged, let pass or dismissed."},

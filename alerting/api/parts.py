@@ -29,6 +29,11 @@ class Parts:
     receiver: Receiver
 
 
+def public_url(request: Request, parts: Parts) -> str:
+    """Where everybody finds this API: as the settings say it, else where this request came to."""
+    return (parts.settings.public_url or str(request.base_url)).rstrip("/")
+
+
 def parts_of(request: Request) -> Parts:
     """The parts of the application a request came to. A FastAPI dependency."""
     parts: Parts = request.app.state.parts

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from alerting import publishing
 from alerting.api.alerts import IDENTIFIER
-from alerting.api.parts import Parts, parts_of
+from alerting.api.parts import Parts, parts_of, public_url
 from alerting.api.problems import Problem
 from alerting.api.unchanged import Body, is_known
 from alerting.cap_xml import writing
@@ -151,7 +151,7 @@ async def one(request: Request, identifier: str, parts: Parts = Depends(parts_of
 
 
 def _base(request: Request, parts: Parts) -> str:
-    return f"{(parts.settings.public_url or str(request.base_url)).rstrip('/')}{PATH}"
+    return f"{public_url(request, parts)}{PATH}"
 
 
 def _missing(detail: str) -> Problem:

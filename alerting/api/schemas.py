@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 
 from alerting.actors import Role
+from alerting.domain.attachments import LONGEST_SAYING
 from alerting.domain.cap import MsgType, Status
 from alerting.domain.delivery import Channel
 from alerting.domain.findings import Weight
@@ -109,6 +110,15 @@ class LeftOutIn(Input):
     geofence: dict[str, Any] | None = Field(None, description="GeoJSON, as that of the alert.")
 
 
+class EnclosureIn(Input):
+    """The picture or the PDF that goes with an alert: handed in before, named by its hash."""
+
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] = Field(description="As POST /attachments answered.")
+    says: Annotated[str, Field(max_length=LONGEST_SAYING), AfterValidator(_readable)] = Field(
+        "", description="What it shows, for whoever cannot see it. A picture must have it."
+    )
+
+
 class DraftIn(Input):
     """What an operator fills in; everything else follows from the kind and the authority."""
 
@@ -134,6 +144,7 @@ class DraftIn(Input):
     )
     left_out: LeftOutIn | None = Field(None, description="Whom it is not for, though they are in the place.")
     web: Web = Field("", description="An https:// address with more.")
+    enclosure: EnclosureIn | None = Field(None, description="A picture or a PDF; its address on other channels.")
     exercise: StrictBool = Field(False, description="An exercise never reaches a live recipient.")
     translations: Annotated[list[TranslationIn], Field(max_length=10), AfterValidator(_each_once)] = Field(
         default_factory=list, description="For those who do not read Italian. Shown after it, as far as there is room."
@@ -285,6 +296,9 @@ class TextLength(Output):
     channel: Channel
     characters: int
     most: int
+    carries_enclosure: bool | None = Field(
+        description="Whether the picture or PDF goes with the text; else the text says where it is. Null without one."
+    )
 
 
 class TextOut(Output):
@@ -298,6 +312,7 @@ class TextOut(Output):
     encoding: Encoding | None = Field(description="Of an SMS: GSM-7, or UCS-2 where a letter is not in that.")
     parts: int | None = Field(description="Of an SMS: each is sent and paid on its own.")
     shortened: bool = Field(description="Words were left out to make the rest fit.")
+    linked: bool = Field(description="It says where the picture or PDF is: a channel of this form does not carry it.")
 
 
 class PreviewOut(Output):
@@ -317,6 +332,17 @@ class PreviewOut(Output):
     texts: list[TextOut] = Field(description="One for each form a text can take, whether or not a channel uses it yet.")
     findings: list[FindingOut]
     rounded: bool = Field(description='Counts are rounded down to tens, "<10" below ten: your role sees no person.')
+
+
+class AttachmentOut(Output):
+    """A picture or a PDF as everybody will get it. A picture has been drawn anew; `sha256` is that of these bytes."""
+
+    sha256: str
+    media_type: str
+    bytes: int
+    width: int | None = Field(description="In pixels; null of a PDF.")
+    height: int | None
+    url: str = Field(description="Where everybody sees it, once an alert that shows it has been issued.")
 
 
 # ── areas ───────────────────────────────────────────────────────────────────────────────────────────

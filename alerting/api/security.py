@@ -32,6 +32,7 @@ class Doing(Enum):
     CANCEL = "cancel an alert"
     READ = "read"
     PREVIEW = "preview an alert"
+    ATTACH = "send pictures and documents"
     REGISTER = "register recipients"
     TEND = "tend dead letters"
     HAND_IN = "hand in what a source says"
@@ -50,6 +51,7 @@ PERMITTED = {
     Doing.CANCEL: STAFF,
     Doing.READ: ALL,
     Doing.PREVIEW: ALL,
+    Doing.ATTACH: STAFF,
     Doing.REGISTER: frozenset({Role.OPERATOR, Role.ADMIN}),
     Doing.TEND: frozenset({Role.OPERATOR, Role.ADMIN}),
     Doing.HAND_IN: STAFF | {Role.FEED},

@@ -3,14 +3,14 @@
 Five contents, in this order: who speaks and what happens, where, when, what it means, what to do.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, time, timedelta
 from enum import Enum
 from typing import Literal, TypeAlias, assert_never
 from zoneinfo import ZoneInfo
 
-from alerting.domain import gsm
+from alerting.domain import attachments, gsm
 from alerting.domain.cap import Alert, Info, MsgType, ResponseType, Status
 from alerting.domain.delivery import Channel
 from alerting.domain.kinds import needs_instruction
@@ -112,15 +112,16 @@ class Rendering:
         return self.size.characters if self.size else _units(self.body)
 
 
-def render(alert: Alert, form: Form = Form.TEMPLATE, *, parts: int = SMS_PARTS) -> Rendering:
+def render(alert: Alert, form: Form = Form.TEMPLATE, *, parts: int = SMS_PARTS, link: bool = False) -> Rendering:
     """The text of an alert: in Italian if it has that, then shorter in its other languages as far as there is room.
 
     It always fits: what is too long is cut after a sentence or a word, the instruction last. `parts` are those of
-    an SMS, two or more (ValueError): in one there is no room for five contents.
+    an SMS, two or more (ValueError): in one there is no room for five contents. With `link` the address of what the
+    alert shows is among the words, for a channel that does not carry it.
     """
     if parts < 2:
         raise ValueError(f"{parts} part of an SMS cannot hold who, what, where, when and what to do: allow 2 or more")
-    said = _said(alert)
+    said = _said(alert, link=link)
     match form:
         case Form.TEMPLATE:
             fitted = _fitted(said, _template, _ruler(form))
@@ -138,12 +139,12 @@ def render(alert: Alert, form: Form = Form.TEMPLATE, *, parts: int = SMS_PARTS) 
             assert_never(form)
 
 
-def whole(alert: Alert, form: Form = Form.TEMPLATE) -> Rendering:
+def whole(alert: Alert, form: Form = Form.TEMPLATE, *, link: bool = False) -> Rendering:
     """The text in the language shown first, with nothing left out, so that its length says by how much it is too long.
 
     Translations are not counted: they give way.
     """
-    said = replace(_said(alert), translations=())
+    said = replace(_said(alert, link=link), translations=())
     if form is Form.SMS:
         written = _in_letters_of_sms(_briefly(alert, said))
         return Rendering(_message(written.said), size=gsm.size(_message(written.said)))
@@ -162,6 +163,29 @@ def fits(rendering: Rendering, channel: Channel) -> bool:
     """Whether the provider of this channel takes a text of this length."""
     most = most_of(rendering, FORM_OF[channel]) if rendering.size else MOST_CHARACTERS[channel]
     return rendering.characters <= most
+
+
+MOST_BYTES_IN_A_LETTER = 3_000_000
+"""Of a picture or a PDF: it is sent to each person anew, and many mailboxes refuse a letter of 10 MB."""
+
+
+def carries(channel: Channel, settings: Mapping[str, str], media_type: str, size: int | None = None) -> bool:
+    """Whether an account sends a picture or a PDF beside the words; else they say where it is found.
+
+    WhatsApp only in a template with such a header: the comune has one for pictures, one for documents, or neither.
+    """
+    is_picture = media_type.startswith("image/")
+    if not is_picture and media_type != attachments.PDF:
+        return False
+    match channel:
+        case Channel.WHATSAPP:
+            return bool(settings.get("template_image" if is_picture else "template_document"))
+        case Channel.TELEGRAM:
+            return True
+        case Channel.EMAIL:
+            return (size or 0) <= MOST_BYTES_IN_A_LETTER
+        case _:
+            return False
 
 
 def until_in_words(moment: datetime) -> str:
@@ -190,8 +214,8 @@ def in_words(moment: datetime) -> str:
 class Said:
     """The contents of a text, each on one line and without what no reader sees.
 
-    `more` is what further infos of the same language add, `names` are the places that `where` lists, and `briefest`
-    stands for `when` where room is scarce.
+    `more` is what further infos of the same language add, `names` are the places that `where` lists, `briefest`
+    stands for `when` where room is scarce, and `link` says where to find what the channel does not carry.
     """
 
     exercise: bool
@@ -207,6 +231,7 @@ class Said:
     action: str
     contact: str
     web: str
+    link: str
     translations: tuple[str, ...]
 
     @property
@@ -215,7 +240,7 @@ class Said:
         return f"{EXERCISE} - {line}" if self.exercise else line
 
 
-def _said(alert: Alert) -> Said:
+def _said(alert: Alert, *, link: bool) -> Said:
     info, others = alert.first, _in_the_same_language(alert)
     names = _places([info, *(other for other in others if _says_the_same(info, other))])
     more = tuple(_more(alert, info, other) for other in others if not _says_the_same(info, other))
@@ -233,8 +258,15 @@ def _said(alert: Alert) -> Said:
         action=_action(info, [other for other in others if not _says_the_same(info, other)]),
         contact=one_line(info.contact),
         web=one_line(info.web),
+        link=_link(alert) if link else "",
         translations=tuple(_translations(alert, info)),
     )
+
+
+def _link(alert: Alert) -> str:
+    """`Mappa: https://…`, as short as it can be said."""
+    shown = attachments.shown_by(alert)
+    return f"{attachments.label_of(shown)}: {attachments.short_address(shown.uri)}" if shown else ""
 
 
 def _in_the_same_language(alert: Alert) -> list[Info]:
@@ -379,7 +411,7 @@ def _mail(said: Said) -> str:
         said.effects,
         *said.more,
         f"Cosa fare: {_ended(said.action)}",
-        "\n".join(filter(None, (f"Per informazioni: {said.contact}" if said.contact else "", said.web))),
+        "\n".join(filter(None, (f"Per informazioni: {said.contact}" if said.contact else "", said.web, said.link))),
         *said.translations,
         *_closing(said),
     ]
@@ -398,7 +430,7 @@ def _message(said: Said) -> str:
         f"Info: {said.contact}" if said.contact else "",
     ]
     ended = [_ended(sentence) for sentence in sentences if sentence]
-    return " ".join([*ended, *filter(None, [said.web]), *said.translations, *_closing(said)])
+    return " ".join([*ended, *filter(None, [said.web, said.link]), *said.translations, *_closing(said)])
 
 
 def _subject(said: Said) -> str:
@@ -412,7 +444,7 @@ def _what_to_do(said: Said, translations: tuple[str, ...] = ()) -> str:
     parts = [_ended(said.action)]
     if said.contact:
         parts.append(f"Per informazioni: {said.contact}.")
-    return " ".join([*parts, *filter(None, [said.web]), *translations, *_closing(said)])
+    return " ".join([*parts, *filter(None, [said.web, said.link]), *translations, *_closing(said)])
 
 
 def _closing(said: Said) -> tuple[str, ...]:
@@ -422,7 +454,7 @@ def _closing(said: Said) -> tuple[str, ...]:
 # ── what gives way where there is no room ───────────────────────────────────────────────────────────
 
 Content: TypeAlias = Literal[
-    "who", "headline", "where", "when", "effects", "more", "action", "contact", "web", "translations"
+    "who", "headline", "where", "when", "effects", "more", "action", "contact", "web", "link", "translations"
 ]
 
 GIVES_WAY: tuple[tuple[Content, int], ...] = (
@@ -434,6 +466,7 @@ GIVES_WAY: tuple[tuple[Content, int], ...] = (
     ("web", 0),
     ("contact", 0),
     ("effects", 60),
+    ("link", 0),
     ("where", 60),
     ("headline", 80),
     ("who", 30),
@@ -489,6 +522,8 @@ def _shorter(said: Said, content: Content, floor: int, excess: int, ruler: Ruler
             return replace(said, more=said.more[:-1])
         case "web":
             return replace(said, web="")
+        case "link":
+            return replace(said, link="")
         case "contact":
             return replace(said, contact="")
         case "when":
@@ -585,6 +620,7 @@ def _spelt(said: Said) -> Said:
         action=_letters(said.action) or "-",
         contact=_letters(said.contact),
         web=_letters(said.web),
+        link=said.link if gsm.encoding_of(said.link) is gsm.Encoding.GSM_7 else "",
         translations=tuple(map(_letters, said.translations)),
     )
 

@@ -281,13 +281,13 @@ def _headline_long(text: Text) -> Iterator[str]:
 
 
 def _sms_long(text: Text) -> Iterator[str]:
-    size = rendering.whole(text.alert, Form.SMS).size
+    size = rendering.whole(text.alert, Form.SMS, link=True).size
     if size and size.parts > rendering.SMS_PARTS:
         yield f"Come SMS servirebbero {size.parts} parti: verrebbe tagliato a {rendering.SMS_PARTS}."
 
 
 def _sms_letters(text: Text) -> Iterator[str]:
-    size = rendering.whole(text.alert, Form.SMS).size
+    size = rendering.whole(text.alert, Form.SMS, link=True).size
     if size and size.encoding is gsm.Encoding.UCS_2:
         yield "Contiene lettere che gli SMS non hanno: in una parte entrano 67 caratteri invece di 153."
 

@@ -347,7 +347,7 @@ class Alert(Table):
     """A CAP message of ours, from its draft on. `document` is the whole of it in snake_case.
 
     `cap` is what was published when it was issued, byte for byte. `intake` is the document of a source that it was
-    made from.
+    made from, `enclosure` the attachment it shows.
     """
 
     __tablename__ = "alerts"
@@ -366,6 +366,7 @@ class Alert(Table):
     updates: Mapped[str | None] = mapped_column(ForeignKey("alerts.identifier"))
     intake: Mapped[int | None] = mapped_column(ForeignKey("intake.id", name="alert_of_intake"))
     cap: Mapped[bytes | None] = mapped_column(Blob)
+    enclosure: Mapped[str | None] = mapped_column(String(64))
     author: Mapped[str] = mapped_column(String(100))
     approver: Mapped[str | None] = mapped_column(String(100))
     drafted_at: Mapped[datetime] = mapped_column(Moment)
@@ -379,11 +380,15 @@ class Alert(Table):
         Index("alerts_by_end", "state", "expires_at"),
         Index("alerts_by_intake", "intake"),
         Index("alerts_by_issue", "authority", "issued_at"),
+        Index("alerts_by_enclosure", "enclosure"),
     )
 
 
 class Attachment(Table):
-    """A picture or a PDF as everybody gets it, once however many alerts show it; `sha256` of these bytes names it."""
+    """A picture or a PDF as everybody gets it, once however many alerts show it; `sha256` of these bytes names it.
+
+    `stored_at` is when it came, or was taken up by a draft, last.
+    """
 
     __tablename__ = "attachments"
 

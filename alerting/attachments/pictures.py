@@ -1,0 +1,119 @@
+"""A picture, decoded whole and drawn anew: upright, no larger than telephones show, with nothing but its pixels."""
+
+import struct
+import zlib
+from io import BytesIO
+
+from PIL import Image, ImageOps
+
+from alerting.domain.attachments import JPEG, PNG, NotAttachable
+
+FORMATS = ("JPEG", "PNG", "WEBP")
+"""Pillow has decoders for fifty more, which nobody here needs and somebody could abuse."""
+
+MOST_PIXELS = 64_000_000
+"""The largest photographs of telephones have 50 million. Each takes three bytes here while it is drawn."""
+LONGEST_SIDE = 2560
+SHORTEST_SIDE = 32
+"""Below, there is nothing to be seen: such pictures count who opens a page."""
+NARROWEST = 20
+"""Times as long as it is wide. Telegram takes no photograph beyond (Bot API, sendPhoto)."""
+MOST_BYTES = 5_000_000
+"""The most WhatsApp takes of a picture (channels.md 1.3)."""
+QUALITIES = (85, 75, 60)
+SMALLER = 0.75
+
+UNREADABLE = (
+    # What Pillow raises for files that are not what they say: by its own words, or out of the depths of a decoder.
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    OverflowError,
+    ZeroDivisionError,
+    EOFError,
+    struct.error,
+    zlib.error,
+)
+DAMAGED = "is damaged, or only a part of it has arrived: open it on your computer, save it anew, and send it again"
+MOVING = "moves, and telephones show only its first moment: save the one picture that matters"
+
+
+def redrawn(raw: bytes) -> tuple[str, bytes, int, int]:
+    """Its media type, bytes, width and height. Raises NotAttachable."""
+    try:
+        pixels = _pixels(raw)
+    except NotAttachable:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise NotAttachable(_too_many_pixels()) from None
+    except UNREADABLE:
+        raise NotAttachable(DAMAGED) from None
+    media_type, content = _written(pixels, photograph=raw.startswith(b"\xff\xd8"))
+    with Image.open(BytesIO(content)) as drawn:
+        return media_type, content, drawn.width, drawn.height
+
+
+def _pixels(raw: bytes) -> Image.Image:
+    """What is to be seen, in red, green and blue, upright and on white."""
+    with Image.open(BytesIO(raw), formats=FORMATS) as found:
+        _check_size(*found.size)
+        # A photograph may have a second one behind it, as many telephones take: the first is the photograph.
+        if found.format in ("PNG", "WEBP") and getattr(found, "n_frames", 1) > 1:
+            raise NotAttachable(MOVING)
+        if found.format in ("JPEG", "MPO"):
+            found.draft("RGB", (LONGEST_SIDE, LONGEST_SIDE))  # decodes no finer than it will be shown
+        found.load()
+        ImageOps.exif_transpose(found, in_place=True)
+        seen = _in_eight_bits(found)
+    seen.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+    # On a new one, white as paper: what Pillow writes of one it has read may have comments and profiles of the old.
+    clean = Image.new("RGB", seen.size, "white")
+    clean.paste(seen, mask=seen if seen.mode == "RGBA" else None)
+    return clean
+
+
+def _in_eight_bits(picture: Image.Image) -> Image.Image:
+    """Of each colour, and of how transparent it is."""
+    if picture.mode == "I" or picture.mode.startswith("I;16"):
+        return picture.convert("I").point(lambda level: level * (1 / 256)).convert("L")
+    return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MOST_PIXELS:
+        raise NotAttachable(_too_many_pixels())
+    short, long = sorted((width, height))
+    if short < SHORTEST_SIDE:
+        raise NotAttachable(f"has {width} × {height} pixels, in which there is nothing to see: send a larger one")
+    if long > short * NARROWEST:
+        raise NotAttachable(
+            f"is {long // short} times as long as it is wide, and telephones would not show it: cut out what matters"
+        )
+
+
+def _too_many_pixels() -> str:
+    return f"has more than {MOST_PIXELS // 1_000_000} million pixels: make it smaller, 2560 pixels a side are enough"
+
+
+def _written(pixels: Image.Image, *, photograph: bool) -> tuple[str, bytes]:
+    """As JPEG; as PNG where that is the smaller one, as it is of maps and drawings, whose letters stay sharp."""
+    drawing = None if photograph else _saved(pixels, "PNG", optimize=True)
+    while True:
+        for quality in QUALITIES:
+            photo = _saved(pixels, "JPEG", quality=quality, optimize=True, progressive=True)
+            if drawing is not None and len(drawing) <= min(len(photo), MOST_BYTES):
+                return PNG, drawing
+            if len(photo) <= MOST_BYTES:
+                return JPEG, photo
+        # Noise, which nobody photographs. Smaller until it fits.
+        pixels = pixels.resize((int(pixels.width * SMALLER), int(pixels.height * SMALLER)), Image.Resampling.LANCZOS)
+
+
+def _saved(pixels: Image.Image, form: str, **how: object) -> bytes:
+    written = BytesIO()
+    pixels.save(written, form, **how)
+    return written.getvalue()
