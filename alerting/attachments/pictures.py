@@ -100,17 +100,25 @@ def _too_many_pixels() -> str:
 
 
 def _written(pixels: Image.Image, *, photograph: bool) -> tuple[str, bytes]:
-    """As JPEG; as PNG where that is the smaller one, as it is of maps and drawings, whose letters stay sharp."""
-    drawing = None if photograph else _saved(pixels, "PNG", optimize=True)
-    while True:
-        for quality in QUALITIES:
-            photo = _saved(pixels, "JPEG", quality=quality, optimize=True, progressive=True)
-            if drawing is not None and len(drawing) <= min(len(photo), MOST_BYTES):
-                return PNG, drawing
-            if len(photo) <= MOST_BYTES:
-                return JPEG, photo
-        # Noise, which nobody photographs. Smaller until it fits.
+    """As JPEG; as PNG where that is about as small, as it is of maps and drawings, whose letters stay sharp."""
+    photo = _photo(pixels, QUALITIES[0])
+    # To write a photograph as a good PNG takes six seconds: a quick one tells whether it is one.
+    if not photograph and len(_saved(pixels, "PNG", compress_level=1)) <= 2 * len(photo):
+        drawing = _saved(pixels, "PNG", optimize=True)
+        if len(drawing) <= min(len(photo), MOST_BYTES):
+            return PNG, drawing
+    for quality in QUALITIES[1:]:
+        if len(photo) <= MOST_BYTES:
+            break
+        photo = _photo(pixels, quality)
+    while len(photo) > MOST_BYTES:  # noise, which nobody photographs
         pixels = pixels.resize((int(pixels.width * SMALLER), int(pixels.height * SMALLER)), Image.Resampling.LANCZOS)
+        photo = _photo(pixels, QUALITIES[-1])
+    return JPEG, photo
+
+
+def _photo(pixels: Image.Image, quality: int) -> bytes:
+    return _saved(pixels, "JPEG", quality=quality, optimize=True, progressive=True)
 
 
 def _saved(pixels: Image.Image, form: str, **how: object) -> bytes:

@@ -220,7 +220,7 @@ def test_the_same_file_gives_the_same_name(form: str) -> None:
 
 
 async def test_drawing_anew_does_not_hold_up_whoever_else_is_served() -> None:
-    raw, turns, busy = saved(photograph(6000, 4000), "PNG"), 0, asyncio.create_task(prepared(b""))
+    raw, turns, busy = saved(photograph(4000, 3000), "PNG", compress_level=1), 0, asyncio.create_task(prepared(b""))
     with pytest.raises(NotAttachable):
         await busy
     drawing = asyncio.create_task(prepared(raw))
