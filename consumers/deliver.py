@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from alerting import batching, cap_json, metrics
 from alerting.amqp import Incoming
 from alerting.domain import rendering
+from alerting.domain.attachments import name_of, shown_by
 from alerting.domain.delivery import (
     Accepted,
     ChannelHalted,
@@ -52,6 +53,8 @@ REJECTION_LASTS = timedelta(seconds=60)
 NOT_OUR_SPEED = frozenset({Reason.CHANNEL_HALTED, Reason.TEXT_REJECTED})
 SLOWED_FOR = timedelta(seconds=1)
 TEXTS_KEPT = 200
+MOST_BYTES_KEPT = 64_000_000
+"""Of the pictures and documents of these."""
 SIGN_OF_LIFE = 5.0
 """Seconds in hand after which a batch is touched, so that the reconciler does not take it for abandoned."""
 LOOKS_FOR_WITHDRAWN = 0.25
@@ -154,10 +157,18 @@ class Delivery:
             if dispatch is None:
                 return None
             alert = await session.get(tables.Alert, dispatch.alert) if dispatch.alert else None
-            if len(self._sayings) >= TEXTS_KEPT:
-                self._sayings.pop(next(iter(self._sayings)))
-            self._sayings[key] = Saying(text_of(dispatch, alert, account), dispatch.issued_at)
+            enclosure = await _enclosure(session, alert, account) if alert else None
+            self._sayings[key] = Saying(text_of(dispatch, alert, account, enclosure), dispatch.issued_at)
+            while len(self._sayings) > TEXTS_KEPT or self._bytes_kept() > MOST_BYTES_KEPT:
+                oldest = next(iter(self._sayings))
+                if oldest == key:
+                    break
+                self._sayings.pop(oldest)
         return self._sayings[key]
+
+    def _bytes_kept(self) -> int:
+        enclosures = (saying.text.enclosure for saying in self._sayings.values())
+        return sum(len(enclosure.content) for enclosure in enclosures if enclosure)
 
     def _line(self, account: Account) -> Line:
         name = account.paced_as
@@ -316,8 +327,26 @@ class Delivery:
         await self._adapter.close()
 
 
-def text_of(dispatch: tables.Dispatch, alert: tables.Alert | None, account: Account) -> Text:
-    """What a dispatch says on an account: a reply is free text, an alert or a call fills in the registered template."""
+async def _enclosure(session: AsyncSession, alert: tables.Alert, account: Account) -> Attachment | None:
+    """The picture or the PDF that goes with an alert's text; None where there is none or the account carries none."""
+    shown = shown_by(cap_json.from_json(alert.document)) if alert.enclosure else None
+    if shown is None or not rendering.carries(account.channel, account.settings, shown.mime_type, shown.size):
+        return None
+    row = await session.get(tables.Attachment, alert.enclosure)
+    if row is None:  # then the words say where it was: better than nothing said
+        log.error("what an alert shows is not there", alert=alert.identifier)
+        return None
+    name = name_of(row.sha256, row.media_type)
+    return Attachment(name, row.media_type, row.content, row.sha256, shown.uri, shown.resource_desc)
+
+
+def text_of(
+    dispatch: tables.Dispatch, alert: tables.Alert | None, account: Account, enclosure: Attachment | None = None
+) -> Text:
+    """What a dispatch says on an account: a reply is free text, an alert or a call fills in the registered template.
+
+    What an alert shows goes with it as its `enclosure`, or else is found by what the words say.
+    """
     template = account.settings.get("template")
     language = account.settings.get("template_language", "it")
     if alert is None:
@@ -326,7 +355,7 @@ def text_of(dispatch: tables.Dispatch, alert: tables.Alert | None, account: Acco
             return Text(words, expires=dispatch.not_after)
         return Text(words, template, in_template(words), language, dispatch.not_after)
     said = cap_json.from_json(alert.document)
-    rendered = rendering.render(said, rendering.FORM_OF[account.channel])
+    rendered = rendering.render(said, rendering.FORM_OF[account.channel], link=enclosure is None)
     return Text(
         rendered.body,
         template,
@@ -337,6 +366,7 @@ def text_of(dispatch: tables.Dispatch, alert: tables.Alert | None, account: Acco
         urgent=dispatch.lane.is_urgent,
         thread=(*(earlier.identifier for earlier in said.references), said.identifier),
         attachments=(Attachment("allerta.xml", "application/cap+xml", alert.cap),) if alert.cap else (),
+        enclosure=enclosure,
     )
 
 

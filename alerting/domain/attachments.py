@@ -102,8 +102,8 @@ def name_of(sha256: str, media_type: str) -> str:
     return f"allerta-{sha256[:SHORT]}.{EXTENSIONS.get(media_type, 'bin')}"
 
 
-def label_of(resource: Resource) -> str:
+def label_of(media_type: str, says: str) -> str:
     """What stands before its address among the words."""
-    if not resource.mime_type.startswith("image/"):
+    if not media_type.startswith("image/"):
         return "Documento"
-    return "Mappa" if MAP.match(resource.resource_desc) else "Immagine"
+    return "Mappa" if MAP.match(says) else "Immagine"

@@ -266,7 +266,9 @@ def _said(alert: Alert, *, link: bool) -> Said:
 def _link(alert: Alert) -> str:
     """`Mappa: https://…`, as short as it can be said."""
     shown = attachments.shown_by(alert)
-    return f"{attachments.label_of(shown)}: {attachments.short_address(shown.uri)}" if shown else ""
+    if shown is None:
+        return ""
+    return f"{attachments.label_of(shown.mime_type, shown.resource_desc)}: {attachments.short_address(shown.uri)}"
 
 
 def _in_the_same_language(alert: Alert) -> list[Info]:

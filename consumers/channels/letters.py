@@ -10,11 +10,12 @@ from email.utils import format_datetime, formataddr
 from functools import lru_cache
 from html import escape
 
+from alerting.domain.attachments import label_of
 from alerting.domain.plain_text import one_line, shortened, visible
 from alerting.domain.rendering import LONGEST_SUBJECT
-from consumers.channel import Text
+from consumers.channel import Attachment, Text
 
-LABELS = ("Dove", "Quando", "Cosa fare", "Per informazioni")
+LABELS = ("Dove", "Quando", "Cosa fare", "Per informazioni", "Mappa", "Immagine", "Documento")
 """What a line of an alert may begin with (rendering.py): the eye looks for it."""
 ADDRESS_OF_A_PAGE = re.compile(r"https?://[^\s<>\"]+")
 NOT_IN_A_LETTER = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]|[\ud800-\udfff]")
@@ -24,7 +25,7 @@ PAGE = """<!doctype html>
 <meta name="color-scheme" content="light dark"><title>{title}</title></head>
 <body style="margin:0;padding:16px;font:18px/1.5 system-ui,Arial,sans-serif">
 <div role="article" lang="{language}" style="max-width:36em;margin:0 auto">
-{said}
+{said}{shown}
 {footer}</div></body></html>
 """
 # No colour of ours: whoever reads on black or in large letters has chosen theirs.
@@ -68,9 +69,12 @@ def _folded(url: str) -> bytes:
     return ("=\r\n" + "=\r\n".join(lines) + "=\r\n").replace("\r\n.", "\r\n..").encode()
 
 
-@lru_cache(maxsize=100)
 def letter(text: Text, sender: Sender, leaving: bool) -> Letter:
-    """The letter of a text. `leaving` says that each copy will be given a way to leave."""
+    """The letter of a text, built once. `leaving` says that each copy will be given a way to leave."""
+    return (_with_enclosure if text.enclosure else _of_words)(text, sender, leaving)
+
+
+def _built(text: Text, sender: Sender, leaving: bool) -> Letter:
     here = secrets.token_hex(16)  # which no text can know
     said = _sayable(text.body)
     subject = shortened(_sayable(one_line(text.subject or text.body.strip().partition("\n")[0])), LONGEST_SUBJECT)
@@ -87,17 +91,50 @@ def letter(text: Text, sender: Sender, leaving: bool) -> Letter:
         if len(ids) > 1:
             message["In-Reply-To"] = ids[-2]
     footer = [FOOTER, f"{LEAVE}\n{here}"] if leaving else [FOOTER]
-    message.set_content("\n\n".join([said, "-- ", *footer]) + "\n", cte="quoted-printable")
+    shown = text.enclosure
+    described = [_described(shown)] if shown else []
+    message.set_content("\n\n".join([said, *described, "-- ", *footer]) + "\n", cte="quoted-printable")
+    content_id = f"{shown.sha256[:32]}@{sender.domain}" if shown else ""
     page = PAGE.format(
-        language=escape(text.language), title=escape(subject), said=_paragraphs(said), footer=_footer(here, leaving)
+        language=escape(text.language),
+        title=escape(subject),
+        said=_paragraphs(said),
+        shown=_shown(shown, content_id) if shown else "",
+        footer=_footer(here, leaving),
     )
     message.add_alternative(page, subtype="html", cte="quoted-printable")
-    for attachment in text.attachments:
+    if shown and shown.is_picture:
+        html = message.get_body(("html",))
+        assert html is not None
+        kind, _, subtype = shown.media_type.partition("/")
+        how = {"cid": f"<{content_id}>", "disposition": "inline", "filename": shown.name}
+        html.add_related(shown.content, kind, subtype, **how)
+    for attachment in (*([shown] if shown and not shown.is_picture else []), *text.attachments):
         kind, _, subtype = attachment.media_type.partition("/")
         message.add_attachment(attachment.content, kind, subtype, filename=attachment.name)
     message["Content-Language"] = text.language  # now: what is set before moves into the first part
     raw = message.as_bytes().replace(b"\r\n.", b"\r\n..")
     return Letter(tuple(raw.split(here.encode())))
+
+
+_of_words = lru_cache(maxsize=100)(_built)
+_with_enclosure = lru_cache(maxsize=10)(_built)
+"""Each has some megabytes."""
+
+
+def _described(shown: Attachment) -> str:
+    """For those whose program shows words alone."""
+    said = f"{label_of(shown.media_type, shown.says)}: {_sayable(one_line(shown.says))}"
+    return f"{said}\n{shown.url}" if shown.url else said
+
+
+def _shown(shown: Attachment, content_id: str) -> str:
+    """The picture itself, and a tap on it is the whole of it; of a document what it is and where."""
+    says = escape(_sayable(one_line(shown.says)))
+    if not shown.is_picture:
+        return f"\n<p><strong>Documento allegato:</strong> {says}</p>"
+    picture = f'<img src="cid:{content_id}" alt="{says}" style="max-width:100%;height:auto">'
+    return f'\n<p><a href="{escape(shown.url)}">{picture}</a></p>' if shown.url else f"\n<p>{picture}</p>"
 
 
 def _from(sender: Sender) -> str:
@@ -123,10 +160,12 @@ def _lines(paragraph: str) -> str:
 
 
 def _line(line: str) -> str:
-    if ADDRESS_OF_A_PAGE.fullmatch(line):
-        return f'<a href="{escape(line)}">{escape(line)}</a>'
-    label, colon, rest = line.partition(":")
-    return f"<strong>{label}:</strong>{escape(rest)}" if colon and label in LABELS else escape(line)
+    label, colon, rest = line.partition(": ")
+    return f"<strong>{label}:</strong> {_words(rest)}" if colon and label in LABELS else _words(line)
+
+
+def _words(words: str) -> str:
+    return f'<a href="{escape(words)}">{escape(words)}</a>' if ADDRESS_OF_A_PAGE.fullmatch(words) else escape(words)
 
 
 def _footer(here: str, leaving: bool) -> str:

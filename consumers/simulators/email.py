@@ -72,7 +72,8 @@ class Config(Limits):
     per_second: float = 50.0
     burst: float = 0.2
     """How much of a second's worth may come at once."""
-    most_bytes: int = 1_000_000
+    most_bytes: int = 10_240_000
+    """As Postfix has it (message_size_limit)."""
     mails_a_connection: int = 1000
     smtp_port: int = 0
     """Where mail is taken; read at the start only."""

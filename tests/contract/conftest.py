@@ -126,7 +126,8 @@ async def telegram(ids: Ids, posts: Posts) -> AsyncIterator[Telegram]:
 async def post_office() -> AsyncIterator[Served]:
     """A mail server, with Fornacette's user name."""
     mailer = {"password": EMAIL_PASSWORD, "address": "avvisi@comune.fornacette.example"}
-    served = await email_simulator.start({"accounts": {"fornacette": mailer}, "per_second": 2000, "burst": 1.0})
+    config = {"accounts": {"fornacette": mailer}, "per_second": 2000, "burst": 1.0, "most_bytes": 1_000_000}
+    served = await email_simulator.start(config)
     yield served
     await served.close()
 

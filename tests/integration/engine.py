@@ -20,6 +20,7 @@ from alerting import authorities, issuing
 from alerting.actors import Actor, Role
 from alerting.amqp import Consumer, Incoming, Link, Outgoing, Publisher, declares
 from alerting.composing import Wording
+from alerting.domain.attachments import Enclosure
 from alerting.domain.authority import Authority, ChannelAccess
 from alerting.domain.delivery import Channel, Progress
 from alerting.domain.kinds import Colour, Kind, Risk
@@ -98,6 +99,7 @@ class Town:
         lasts: timedelta = timedelta(hours=2),
         area: str = FORNACETTE,
         updates: str | None = None,
+        enclosure: Enclosure | None = None,
     ) -> int:
         """An alert, drafted, approved by another, and issued. Its dispatch."""
         now = datetime.now(UTC)
@@ -110,6 +112,7 @@ class Town:
             colour=Colour.ARANCIONE if urgent else None,
             risk=Risk.IDRAULICO if urgent else None,
             areas=(area,),
+            enclosure=enclosure,
         )
         async with self.database.write() as session:
             original = await session.get_one(tables.Alert, updates) if updates else None

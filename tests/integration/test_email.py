@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from alerting import authorities
+from alerting import attachments, authorities
 from alerting.api import webhooks
 from alerting.domain.authority import Authority
 from alerting.domain.delivery import Channel, Progress
@@ -30,6 +30,7 @@ from consumers.worker import Worker
 from tests.integration import api_client, engine
 from tests.integration.api_client import EMAIL_PASSWORD, EMAIL_SECRET, KEY, serving
 from tests.integration.engine import connected, delivering, until, working
+from tests.unit.test_attachments import document, plan, saved
 
 AREA = "bientina.santa-colomba"
 MARIA = {"authority": "bientina", "channel": "email", "address": "Maria.Rossi@Esempio.it", "area": "santa-colomba"}
@@ -236,3 +237,26 @@ async def test_a_forged_token_is_refused_politely_and_tells_nothing(place: Place
     assert all(row.left_at is None for row in await place.api.rows(tables.Recipient))
     stranger = POSTMARKS.way_to_leave("email.bientina", "nessuno@esempio.it")
     assert (await raw_answer(place, "POST", f"/v1/unsubscribe/{stranger}"))[0] == 200
+
+
+async def test_a_map_is_seen_in_the_letter_and_a_pdf_goes_with_it_each_as_it_was_published(place: Place) -> None:
+    await place.register()
+    published = []
+    for file in (saved(plan(), "PNG"), document()):
+        handed_in = await place.api.ask("POST", "/v1/attachments", "ezio", data=file)
+        assert handed_in.status == 201, handed_in.body
+        async with place.town.database.read() as session:
+            enclosure = await attachments.enclosure(session, handed_in.body["sha256"], "Mappa delle vie", place.api.url)
+        await place.tell(await place.town.issue(area=AREA, enclosure=enclosure))
+        async with place.api.http.get(handed_in.body["url"]) as answer:
+            assert answer.status == 200
+            published.append(await answer.read())
+
+    with_map, with_pdf = place.letters
+    (picture,) = [part for part in with_map.walk() if part.get_content_type() == "image/png"]
+    assert picture.get_content() == published[0] and f"cid:{picture['Content-ID'][1:-1]}" in str(
+        with_map.get_body(("html",)).get_content()  # type: ignore[union-attr]
+    )
+    pdf, cap = with_pdf.iter_attachments()
+    assert (pdf.get_content(), cap.get_content_type()) == (published[1], "application/cap+xml")
+    assert b"<resource>" in cap.get_content() and place.api.url.encode() in cap.get_content()

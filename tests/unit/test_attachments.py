@@ -31,7 +31,6 @@ from alerting.domain.attachments import (
     sha256_in,
     short_address,
 )
-from alerting.domain.cap import Resource
 
 FORNACETTE = (43.6625, 10.5931)
 GPS = 0x8825
@@ -453,7 +452,7 @@ def test_an_address_of_ours_is_known_again_and_said_in_few_letters() -> None:
     ],
 )
 def test_a_link_says_what_people_will_see(says: str, media_type: str, label: str) -> None:
-    assert label_of(Resource(says, media_type)) == label
+    assert label_of(media_type, says) == label
 
 
 def test_a_file_is_called_by_what_it_is_and_not_by_what_somebody_called_it() -> None:
