@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
-from alerting import batching, metrics, outbox
+from alerting import attachments, batching, metrics, outbox
 from alerting.domain.cap import MsgType
 from alerting.domain.delivery import Reason
 from alerting.domain.events import AlertIssued, CitizenWrote
@@ -24,6 +24,8 @@ from consumers.handover import HandOver
 log = structlog.get_logger()
 
 LOOK_EVERY, SEARCH_EVERY = 0.5, 2.0  # seconds: for what has ended or stands still, for what was lost
+FORGET_EVERY = 600.0
+"""Seconds between two looks for pictures that no alert shows."""
 MISSED_AFTER = {Lane.FLASH: 20.0, Lane.EMERGENCY: 20.0, Lane.REPLY: 20.0, Lane.ROUTINE: 120.0}
 """Seconds without a sign of life after which something is told again: four signs of a worker that lives."""
 MOST_PATIENT = 10
@@ -40,7 +42,7 @@ class Reconciler:
 
     async def run(self) -> None:
         """Looks twice a second until cancelled: an alert's end must not be late, nor a fallback."""
-        searched = 0.0
+        searched = forgot = 0.0
         while True:
             now = time.time()
             try:
@@ -48,6 +50,9 @@ class Reconciler:
                 if now - searched >= SEARCH_EVERY:
                     await self.search(now)
                     searched = now
+                if now - forgot >= FORGET_EVERY:
+                    await self.forget(now)
+                    forgot = now
             except (SQLAlchemyError, OSError) as error:
                 log.warning("reconciling paused", error=type(error).__name__)
             await asyncio.sleep(LOOK_EVERY)
@@ -63,6 +68,14 @@ class Reconciler:
         await self._fan_out_again(now)
         await self._read_again(now - MISSED_AFTER[Lane.REPLY])
         await quota.count_anew(self._database, now=now)
+
+    async def forget(self, now: float) -> None:
+        """Pictures and documents that were handed in a day ago, and no alert shows them."""
+        at = datetime.fromtimestamp(now, UTC)
+        if not await self._is_any(attachments.unused(at)):
+            return
+        async with self._database.write() as session:
+            log.info("forgotten", attachments=await attachments.forget_unused(session, at))
 
     # ── what nobody works on ────────────────────────────────────────────────────────────────────────
 

@@ -4,7 +4,7 @@ import hashlib
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, delete, func, select, update
+from sqlalchemy import ColumnElement, CursorResult, Select, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import audit
@@ -75,14 +75,20 @@ async def published_as(session: AsyncSession, beginning: str) -> str | None:
 async def forget_unused(session: AsyncSession, now: datetime) -> int:
     """Delete what no alert refers to since a day, some at a time. How many they were."""
     row = tables.Attachment
-    unused = (row.stored_at < now - KEPT_UNUSED, ~select(tables.Alert.identifier).where(_shows_it()).exists())
-    some = (await session.scalars(select(row.sha256).where(*unused).limit(AT_ONCE))).all()
+    some = (await session.scalars(unused(now).limit(AT_ONCE))).all()
     if not some:
         return 0
-    # Asked again by the one statement that deletes: an alert may have been drafted with it in between.
-    gone = await session.execute(delete(row).where(row.sha256.in_(some), *unused))
+    # Asked again of each row by the statement that deletes it: who waited for a draft to end sees it is no longer old.
+    gone = await session.execute(delete(row).where(row.sha256.in_(some), *_is_unused(now)))
     return cast("CursorResult[Any]", gone).rowcount
 
 
-def _shows_it() -> Any:
-    return tables.Alert.enclosure == tables.Attachment.sha256
+def unused(now: datetime) -> Select[Any]:
+    """The names of those that no alert refers to since a day."""
+    return select(tables.Attachment.sha256).where(*_is_unused(now))
+
+
+def _is_unused(now: datetime) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    row, alert = tables.Attachment, tables.Alert
+    is_shown = select(alert.identifier).where(alert.enclosure == row.sha256).exists()
+    return row.stored_at < now - KEPT_UNUSED, ~is_shown
