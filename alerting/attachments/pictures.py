@@ -20,8 +20,8 @@ NARROWEST = 20
 """Times as long as it is wide. Telegram takes no photograph beyond (Bot API, sendPhoto)."""
 MOST_BYTES = 5_000_000
 """The most WhatsApp takes of a picture (channels.md 1.3)."""
-QUALITIES = (85, 75, 60)
-SMALLER = 0.75
+QUALITY, QUALITY_OF_NOISE = 85, 60
+"""The worst there can be, black and white dots at random, has 5.6 MB in the one and 3.7 MB in the other."""
 
 UNREADABLE = (
     # What Pillow raises for files that are not what they say: by its own words, or out of the depths of a decoder.
@@ -101,20 +101,13 @@ def _too_many_pixels() -> str:
 
 def _written(pixels: Image.Image, *, photograph: bool) -> tuple[str, bytes]:
     """As JPEG; as PNG where that is about as small, as it is of maps and drawings, whose letters stay sharp."""
-    photo = _photo(pixels, QUALITIES[0])
+    photo = _photo(pixels, QUALITY)
     # To write a photograph as a good PNG takes six seconds: a quick one tells whether it is one.
     if not photograph and len(_saved(pixels, "PNG", compress_level=1)) <= 2 * len(photo):
         drawing = _saved(pixels, "PNG", optimize=True)
         if len(drawing) <= min(len(photo), MOST_BYTES):
             return PNG, drawing
-    for quality in QUALITIES[1:]:
-        if len(photo) <= MOST_BYTES:
-            break
-        photo = _photo(pixels, quality)
-    while len(photo) > MOST_BYTES:  # noise, which nobody photographs
-        pixels = pixels.resize((int(pixels.width * SMALLER), int(pixels.height * SMALLER)), Image.Resampling.LANCZOS)
-        photo = _photo(pixels, QUALITIES[-1])
-    return JPEG, photo
+    return JPEG, photo if len(photo) <= MOST_BYTES else _photo(pixels, QUALITY_OF_NOISE)
 
 
 def _photo(pixels: Image.Image, quality: int) -> bytes:

@@ -107,8 +107,7 @@ def _built(text: Text, sender: Sender, leaving: bool) -> Letter:
         html = message.get_body(("html",))
         assert html is not None
         kind, _, subtype = shown.media_type.partition("/")
-        how = {"cid": f"<{content_id}>", "disposition": "inline", "filename": shown.name}
-        html.add_related(shown.content, kind, subtype, **how)
+        html.add_related(shown.content, kind, subtype, cid=f"<{content_id}>", disposition="inline", filename=shown.name)
     for attachment in (*([shown] if shown and not shown.is_picture else []), *text.attachments):
         kind, _, subtype = attachment.media_type.partition("/")
         message.add_attachment(attachment.content, kind, subtype, filename=attachment.name)

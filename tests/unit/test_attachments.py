@@ -160,9 +160,11 @@ def test_a_large_photograph_is_made_as_large_as_telephones_show() -> None:
 
 
 def test_no_picture_is_larger_than_whatsapp_takes_not_even_noise() -> None:
-    noise = Image.frombytes("RGB", (2560, 2560), random.Random(1966).randbytes(2560 * 2560 * 3))
+    dots = random.Random(1966).randbytes(2560 * 2560 * 3).translate(bytes(128) + b"\xff" * 128)
+    noise = Image.frombytes("RGB", (2560, 2560), dots)
     file = prepare(saved(noise, "JPEG", quality=90))
     assert file.media_type == JPEG and len(file.content) <= pictures.MOST_BYTES
+    assert (file.width, file.height) == (2560, 2560)
 
 
 def test_what_is_transparent_is_white_in_whatever_way_it_is_so() -> None:
