@@ -11,8 +11,9 @@ from alerting.domain.attachments import JPEG, PNG, NotAttachable
 FORMATS = ("JPEG", "PNG", "WEBP")
 """Pillow has decoders for fifty more, which nobody here needs and somebody could abuse."""
 
-MOST_PIXELS = 64_000_000
-"""The largest photographs of telephones have 50 million. Each takes three bytes here while it is drawn."""
+MOST_PIXELS = {"JPEG": 64_000_000, "PNG": 36_000_000, "WEBP": 36_000_000}
+"""The largest photographs of telephones have 50 million, and JPEG can be read at a half of its size. Of the others each
+takes up to twelve bytes while it is drawn; a sheet of A1 at 200 dots an inch has 31 million."""
 LONGEST_SIDE = 2560
 SHORTEST_SIDE = 32
 """Below, there is nothing to be seen: such pictures count who opens a page."""
@@ -49,7 +50,7 @@ def redrawn(raw: bytes) -> tuple[str, bytes, int, int]:
     except NotAttachable:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise NotAttachable(_too_many_pixels()) from None
+        raise NotAttachable(_too_many_pixels(max(MOST_PIXELS.values()))) from None
     except UNREADABLE:
         raise NotAttachable(DAMAGED) from None
     media_type, content = _written(pixels, photograph=raw.startswith(b"\xff\xd8"))
@@ -60,11 +61,12 @@ def redrawn(raw: bytes) -> tuple[str, bytes, int, int]:
 def _pixels(raw: bytes) -> Image.Image:
     """What is to be seen, in red, green and blue, upright and on white."""
     with Image.open(BytesIO(raw), formats=FORMATS) as found:
-        _check_size(*found.size)
-        # A photograph may have a second one behind it, as many telephones take: the first is the photograph.
-        if found.format in ("PNG", "WEBP") and getattr(found, "n_frames", 1) > 1:
+        # Some telephones put a second photograph behind the first: MPO is JPEG to everybody else.
+        form = "JPEG" if found.format in ("JPEG", "MPO") else str(found.format)
+        _check_size(*found.size, MOST_PIXELS[form])
+        if form != "JPEG" and getattr(found, "n_frames", 1) > 1:
             raise NotAttachable(MOVING)
-        if found.format in ("JPEG", "MPO"):
+        if form == "JPEG":
             found.draft("RGB", (LONGEST_SIDE, LONGEST_SIDE))  # decodes no finer than it will be shown
         found.load()
         ImageOps.exif_transpose(found, in_place=True)
@@ -80,12 +82,13 @@ def _in_eight_bits(picture: Image.Image) -> Image.Image:
     """Of each colour, and of how transparent it is."""
     if picture.mode == "I" or picture.mode.startswith("I;16"):
         return picture.convert("I").point(lambda level: level * (1 / 256)).convert("L")
-    return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+    mode = "RGBA" if picture.has_transparency_data else "RGB"
+    return picture.convert(mode) if picture.mode != mode else picture  # a copy would take as much again
 
 
-def _check_size(width: int, height: int) -> None:
-    if width * height > MOST_PIXELS:
-        raise NotAttachable(_too_many_pixels())
+def _check_size(width: int, height: int, most: int) -> None:
+    if width * height > most:
+        raise NotAttachable(_too_many_pixels(most))
     short, long = sorted((width, height))
     if short < SHORTEST_SIDE:
         raise NotAttachable(f"has {width} × {height} pixels, in which there is nothing to see: send a larger one")
@@ -95,8 +98,8 @@ def _check_size(width: int, height: int) -> None:
         )
 
 
-def _too_many_pixels() -> str:
-    return f"has more than {MOST_PIXELS // 1_000_000} million pixels: make it smaller, 2560 pixels a side are enough"
+def _too_many_pixels(most: int) -> str:
+    return f"has more than {most // 1_000_000} million pixels: make it smaller, {LONGEST_SIDE} pixels a side are enough"
 
 
 def _written(pixels: Image.Image, *, photograph: bool) -> tuple[str, bytes]:

@@ -12,7 +12,7 @@ from alerting.attachments.pictures import redrawn
 from alerting.domain.attachments import MOST_BYTES, PDF, NotAttachable, Prepared
 
 ONE_AT_A_TIME = ThreadPoolExecutor(1, thread_name_prefix="attachments")
-"""A large picture takes a second of a core and 200 MB while it is drawn: whoever comes meanwhile waits."""
+"""A large picture takes a second of a core and up to 500 MB while it is drawn: whoever comes meanwhile waits."""
 
 SAVE_AS = "save it as JPEG, PNG or PDF"
 A_PROGRAM = "is a program, not a picture: do not open it, and tell whoever looks after your computers"

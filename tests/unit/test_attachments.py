@@ -256,6 +256,12 @@ def claims(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
+def measured(width: int, height: int) -> bytes:
+    """A JPEG that says it has another size."""
+    raw = saved(photograph(), "JPEG")
+    return raw.replace(struct.pack(">HH", 480, 640), struct.pack(">HH", height, width), 1)
+
+
 REFUSED: list[tuple[str, Callable[[], bytes], str]] = [
     ("nothing", lambda: b"", "is empty"),
     ("too much", lambda: bytes(MOST_BYTES + 1), "16,777,216"),
@@ -292,8 +298,9 @@ REFUSED: list[tuple[str, Callable[[], bytes], str]] = [
     ("only the beginning", lambda: b"\xff\xd8\xff\xe0", "damaged"),
     ("a PNG with another sum", lambda: saved(plan(), "PNG").replace(b"IDAT", b"IDAX"), "damaged"),
     ("too few rows", lambda: claims(1000, 1000), "damaged"),
-    ("70 million pixels", lambda: claims(10_000, 7_000), "64 million"),
-    ("100 million pixels", lambda: claims(10_000, 10_000), "64 million"),
+    ("37 million pixels", lambda: claims(6_000, 6_167), "36 million"),
+    ("65 million pixels", lambda: measured(8_000, 8_125), "64 million"),
+    ("100 million pixels", lambda: claims(10_000, 10_000), "million pixels"),
     ("400 million pixels", lambda: claims(20_000, 20_000), "64 million"),
     ("a billion pixels", lambda: claims(2**31 - 1, 2**31 - 1), "64 million"),
     ("one pixel", lambda: saved(Image.new("RGB", (1, 1)), "PNG"), "nothing to see"),
