@@ -8,9 +8,11 @@ from sqlalchemy import select
 from alerting import cap_json, subscribing
 from alerting.domain import rendering
 from alerting.domain.cap import Alert, MsgType, ResponseType
+from alerting.domain.delivery import Channel
 from alerting.persistence import Database, tables
 from alerting.sealing import Seal
 from consumers.channel import Account, Post
+from consumers.channels import bot_api
 
 log = structlog.get_logger()
 
@@ -51,10 +53,9 @@ class Chats:
             rows = (await session.execute(posts)).all() if last else ()
         if last is None:
             return ()
-        form = rendering.FORM_OF[account.channel]
         notice = _notice(cap_json.from_json(last.document))
         return tuple(
-            Post(identity, rendering.render(cap_json.from_json(row.document), form).body, notice)
+            Post(identity, _words(cap_json.from_json(row.document)), notice)
             for row in rows
             if (identity := self._seal.open(row.provider_id)).isdecimal()
         )
@@ -66,6 +67,13 @@ class Chats:
                 log.warning(
                     "a group has become a supergroup: write its new id where a file names it", chat=account.name
                 )
+
+
+def _words(alert: Alert) -> str:
+    """As they were posted: with the address of a picture below which they had no room."""
+    form = rendering.FORM_OF[Channel.TELEGRAM]
+    said = rendering.render(alert, form).body
+    return said if bot_api.fits(said, bot_api.LONGEST_CAPTION) else rendering.render(alert, form, link=True).body
 
 
 def _notice(follows: Alert) -> str:

@@ -17,9 +17,11 @@ from alerting.persistence import tables
 from consumers import deliver
 from consumers.channel import Account, Secret, Text
 from consumers.channels.telegram import Telegram
+from consumers.chats import Chats
 from consumers.deliver import Delivery, text_of
 from consumers.reconcile import Reconciler
 from consumers.recording import Recorder
+from consumers.uploads import Uploads
 from tests.integration.calcinaia import one_database
 from tests.integration.engine import ANNA, Start, Town, a_town, meta, texts, until
 from tests.unit.test_attachments import document, photograph, plan, saved
@@ -64,7 +66,8 @@ async def saying(session: AsyncSession, town: Town, dispatch: int, to: Account) 
 
 def a_delivery(town: Town) -> Delivery:
     recorder: Recorder = None  # type: ignore[assignment]  # nothing is recorded here
-    return Delivery(town.database, Telegram(), None, recorder, town.seal)  # type: ignore[arg-type]
+    adapter = Telegram(Uploads(town.database), Chats(town.database, town.seal))
+    return Delivery(town.database, adapter, None, recorder, town.seal)  # type: ignore[arg-type]
 
 
 def batch_of(dispatch: int, to: Account) -> BatchReady:
