@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import atlas
 from alerting.domain.authority import Territory
-from alerting.domain.recipients import Place, Precision
+from alerting.domain.recipients import Place, Precision, known_by
 from alerting.persistence import tables
 from alerting.sealing import Seal
 from alerting.subscribing import ANOTHERS, SecondAddressTaken, Subscriber, in_use, place_values
@@ -50,7 +50,7 @@ async def join_many(
     session: AsyncSession, people: Sequence[Joining], seal: Seal, *, keyword: str, now: datetime
 ) -> Joined:
     """Subscribe everybody who is not in yet, and give those who are the addresses that are missing."""
-    keys = [[(one.access.name, seal.fingerprint(one.address)) for one in (p.who, *p.also)] for p in people]
+    keys = [[(one.access.name, seal.fingerprint(known_by(one.address))) for one in (p.who, *p.also)] for p in people]
     owners = await _owners(session, [key for some in keys for key in some])
     known = {owners[first] for one, (first, *_) in zip(people, keys, strict=True) if one.also and first in owners}
     sorting = Sorting(owners, await _reached(session, sorted(known)))

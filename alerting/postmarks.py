@@ -1,4 +1,4 @@
-"""What a mail of ours carries that only we can have written: the way to leave, and where its bounce belongs."""
+"""What a text of ours carries that only we can have written: a way to leave, where its bounce or receipt belongs."""
 
 import base64
 import hashlib
@@ -30,6 +30,7 @@ class Postmarks:
     def __init__(self, key: bytes) -> None:
         self._seal = Seal(hashlib.blake2b(b"ways to leave", key=key, digest_size=32).digest())
         self._key = hashlib.blake2b(b"bounces", key=key, digest_size=32).digest()
+        self._receipts_key = hashlib.blake2b(b"receipts of browsers", key=key, digest_size=32).digest()
 
     def way_to_leave(self, account: str, address: str) -> str:
         """A token for the URL in a mail. It says nothing to whoever reads it, and another one to every mail."""
@@ -56,5 +57,16 @@ class Postmarks:
             if hmac.compare_digest(self._proof(found[1]), found[2].lower()):
                 yield found[1]
 
-    def _proof(self, reference: str) -> str:
-        return hmac.digest(self._key, reference.encode(), "sha256").hex()[:20]
+    def receipt(self, reference: str) -> str:
+        """The reference of an attempt with the proof by which a browser says that it has shown the text."""
+        return f"{reference}.{self._proof(reference, self._receipts_key)}"
+
+    def received(self, receipt: str) -> str | None:
+        """The reference of a receipt that we gave out; None for any other."""
+        found = MARK.fullmatch(receipt)
+        if found is None or not hmac.compare_digest(self._proof(found[1], self._receipts_key), found[2].lower()):
+            return None
+        return found[1]
+
+    def _proof(self, reference: str, key: bytes | None = None) -> str:
+        return hmac.digest(key or self._key, reference.encode(), "sha256").hex()[:20]

@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     """Who hears of all comuni, and of what: {"sistemisti": ["halts", "feeds"]}. Where they read it is a secret, the
     `url` of the account staff.sistemisti."""
 
+    web_push_hosts: str = Field(default="", validation_alias="WEB_PUSH_HOSTS")
+    """Where trials have their push service, without TLS: 127.0.0.1:9106. Never in service: there the list is fixed."""
+
     share_of_limit: float = Field(default=0.95, gt=0, le=1)
     """How much of a provider's published limit is used. Trials and benchmarks set 1.0."""
 
@@ -96,6 +99,11 @@ class Settings(BaseSettings):
         if tiles and not (tiles.startswith("https://") and all(part in tiles for part in ("{z}", "{x}", "{y}"))):
             raise ValueError("must be an https:// address with {z}, {x} and {y} in it, or empty for no tiles")
         return tiles
+
+    @property
+    def push_hosts(self) -> frozenset[str]:
+        """Push services besides those that browsers have."""
+        return frozenset(host.strip() for host in self.web_push_hosts.split(",") if host.strip())
 
     @property
     def amqp(self) -> str:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from alerting import atlas
 from alerting.domain.authority import Authority, ChannelAccess
 from alerting.domain.delivery import Channel, Reason
-from alerting.domain.recipients import Label, Place, Precision
+from alerting.domain.recipients import Label, Place, Precision, known_by
 from alerting.persistence import tables
 from alerting.sealing import Seal
 from geo.cells import cell_of
@@ -106,7 +106,7 @@ async def ranks(session: AsyncSession, recipient: int) -> dict[str, int]:
 def _add_address(
     session: AsyncSession, recipient: int, who: Subscriber, seal: Seal, rank: int, keyword: str, now: datetime
 ) -> None:
-    fingerprint = seal.fingerprint(who.address)
+    fingerprint = seal.fingerprint(known_by(who.address))
     session.add(
         tables.Address(
             recipient_id=recipient,
@@ -144,7 +144,7 @@ async def shut(session: AsyncSession, who: Subscriber, seal: Seal, *, keyword: s
     opened_since = select(tables.Consent.id).where(
         tables.Consent.authority == who.authority.code,
         tables.Consent.channel == who.access.channel,
-        tables.Consent.fingerprint == seal.fingerprint(who.address),
+        tables.Consent.fingerprint == seal.fingerprint(known_by(who.address)),
         tables.Consent.what == "unblock",
         tables.Consent.at >= now,
     )
@@ -152,7 +152,9 @@ async def shut(session: AsyncSession, who: Subscriber, seal: Seal, *, keyword: s
         return
     address.refused_at, address.refused_because = now, Reason.BLOCKED_BY_PERSON.value
     await _rank_anew(session, address.recipient_id)
-    _keep_proof(session, who.authority, who.access.channel, seal.fingerprint(who.address), "block", keyword, now)
+    _keep_proof(
+        session, who.authority, who.access.channel, seal.fingerprint(known_by(who.address)), "block", keyword, now
+    )
 
 
 async def reopen(session: AsyncSession, who: Subscriber, seal: Seal, *, keyword: str, now: datetime) -> None:
@@ -163,7 +165,9 @@ async def reopen(session: AsyncSession, who: Subscriber, seal: Seal, *, keyword:
     if address.refused_at is not None:
         address.refused_at = address.refused_because = None
         await _rank_anew(session, address.recipient_id)
-    _keep_proof(session, who.authority, who.access.channel, seal.fingerprint(who.address), "unblock", keyword, now)
+    _keep_proof(
+        session, who.authority, who.access.channel, seal.fingerprint(known_by(who.address)), "unblock", keyword, now
+    )
 
 
 async def _rank_anew(session: AsyncSession, recipient: int) -> None:
@@ -188,6 +192,26 @@ async def move(session: AsyncSession, account: str, seal: Seal, *, was: str, now
     else:
         rows[old].sealed, rows[old].fingerprint = seal.seal(now), new
     return True
+
+
+async def lose(session: AsyncSession, who: Subscriber, seal: Seal, *, keyword: str, now: datetime) -> None:
+    """One address is no more, and never will be again: it is erased. Who has another is told there; else they left."""
+    address = await find(session, who, seal)
+    if address is None:
+        return None
+    others = select(tables.Address.id).where(
+        tables.Address.recipient_id == address.recipient_id,
+        tables.Address.id != address.id,
+        tables.Address.sealed.is_not(None),
+    )
+    if (await session.scalars(others.limit(1))).first() is None:
+        recipient = await session.get_one(tables.Recipient, address.recipient_id)
+        return await end(session, recipient, who.authority, keyword=keyword, now=now)
+    fingerprint = seal.fingerprint(known_by(who.address))
+    _keep_proof(session, who.authority, who.access.channel, fingerprint, "leave", keyword, now)
+    address.sealed = address.fingerprint = None
+    await _rank_anew(session, address.recipient_id)
+    return None
 
 
 async def end(
@@ -215,7 +239,7 @@ async def find(session: AsyncSession, who: Subscriber, seal: Seal) -> tables.Add
     return await session.scalar(
         select(tables.Address).where(
             tables.Address.account == who.access.name,
-            tables.Address.fingerprint == seal.fingerprint(who.address),
+            tables.Address.fingerprint == seal.fingerprint(known_by(who.address)),
         )
     )
 

@@ -3,6 +3,7 @@
 from collections.abc import Coroutine
 from typing import Any
 
+from alerting import authorities, vapid
 from alerting.domain.delivery import Channel
 from alerting.persistence import Database, tables
 from alerting.postmarks import Postmarks
@@ -12,8 +13,10 @@ from consumers.channel import Account, ChannelAdapter, Secret
 from consumers.channels.email import Email
 from consumers.channels.sms_smpp import SmsSmpp
 from consumers.channels.telegram import Telegram
+from consumers.channels.web_push import WebPush
 from consumers.channels.whatsapp import WhatsApp
 from consumers.chats import Chats
+from consumers.leaving import Leaving
 from consumers.pairing import Pairing
 from consumers.uploads import Uploads
 
@@ -29,12 +32,17 @@ def adapter(channel: Channel, settings: Settings, database: Database, seal: Seal
             return Email(Postmarks(settings.key_bytes), settings.public_url)
         case Channel.SMS:
             return SmsSmpp(Pairing(database, seal))
+        case Channel.WEB_PUSH:
+            leaving = Leaving(database, seal, authorities.load(settings.authorities_folder))
+            return WebPush(Postmarks(settings.key_bytes), leaving, settings.push_hosts)
 
 
 def beside(adapter: ChannelAdapter, accounts: "Accounts") -> dict[str, Coroutine[Any, Any, None]]:
     """What an adapter does while nobody is told anything: an SMSC says on the same line what became of each text."""
     if isinstance(adapter, SmsSmpp):
         return {"lines to SMSCs": adapter.stay_bound(accounts.known), "pairing": adapter.pairs.run()}
+    if isinstance(adapter, WebPush) and isinstance(adapter.leavers, Leaving):
+        return {"erasing who has gone": adapter.leavers.run()}
     return {}
 
 
@@ -67,6 +75,10 @@ class Accounts:
         self._accounts = {row.name: _account(row, self._settings) for row in rows}
 
 
+CREDENTIAL = {Channel.WEB_PUSH: vapid.SECRET}
+"""What an account's credential is called, where it is no token. One number has one, whoever speaks."""
+
+
 def _account(row: tables.ChannelAccount, settings: Settings) -> Account:
     base_url, own = _provider(row, settings)
     return Account(
@@ -74,7 +86,7 @@ def _account(row: tables.ChannelAccount, settings: Settings) -> Account:
         authority=row.authority,
         channel=row.channel,
         base_url=base_url,
-        token=Secret(settings.secrets.get(row.paced_as, "token")),  # one number, one credential, whoever speaks
+        token=Secret(settings.secrets.get(row.paced_as, CREDENTIAL.get(row.channel, "token"))),
         settings=own | row.settings,
         paced_as=row.paced_as,
         portfolio=row.portfolio,
@@ -93,3 +105,5 @@ def _provider(row: tables.ChannelAccount, settings: Settings) -> tuple[str, dict
             return settings.email_url or row.settings.get("url", ""), {}
         case Channel.SMS:
             return settings.sms_url or row.settings.get("url", ""), {}
+        case Channel.WEB_PUSH:  # each browser has its own, and names it
+            return "", {}

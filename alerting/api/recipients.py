@@ -324,6 +324,8 @@ def _address(channel: Channel, written: str) -> str:
             return telegram_chat(written)
         case Channel.EMAIL:
             return email_address(written)
+        case Channel.WEB_PUSH:
+            raise AddressError("nobody can type it in: the person's own browser subscribes, on the comune's page")
 
 
 def _places(said: PersonIn, authority: Authority) -> tuple[Place, ...]:

@@ -56,6 +56,7 @@ SETTINGS = {
     Channel.TELEGRAM: ("chat_id",),
     Channel.EMAIL: ("url", "username"),
     Channel.SMS: ("sender", "protocol", "url", "user"),
+    Channel.WEB_PUSH: (),
 }
 """What an account of each channel cannot do without."""
 ALIAS = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9 ._-]{1,11}")
@@ -210,7 +211,7 @@ def _channel(table: Table, code: str) -> ChannelAccess:
     per_second = table.number("per_second")
     if not 0 < per_second <= FASTEST:
         table.note(f"{table.key('per_second')} is not between 0 and {FASTEST}; write what the provider allows")
-    settings = table.settings("settings")
+    settings = table.settings("settings") if SETTINGS[channel] or table.has("settings") else {}
     for key in (key for key in SETTINGS[channel] if written in known and key not in settings):
         table.note(f"{table.key('settings')}.{key} is missing; {channel} cannot send without it")
     if channel is Channel.TELEGRAM and (way := settings.get("updates", UPDATES[0])) not in UPDATES:
@@ -260,6 +261,9 @@ def _check_identity(table: Table, channel: Channel, identity: str) -> None:
             case Channel.SMS:
                 if flaw := _flaw_of_sender(identity):
                     table.note(f"{key} {identity!r} {flaw}")
+            case Channel.WEB_PUSH:
+                if not WEB.fullmatch(identity) and identity != f"mailto:{email_address(identity)}":
+                    table.note(f"{key} {identity!r} is nobody a push service can ask; write mailto: and an address")
     except AddressError as cause:
         table.note(f"{key} {identity!r} cannot be written to: {cause}")
 

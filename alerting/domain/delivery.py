@@ -13,6 +13,7 @@ class Channel(Enum):
     TELEGRAM = "telegram"
     EMAIL = "email"
     SMS = "sms"
+    WEB_PUSH = "web_push"
 
     def __str__(self) -> str:
         return self.value

@@ -1,5 +1,6 @@
 """A person as the system knows them: an address to write to and, if they said so, a place."""
 
+import json
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -156,13 +157,21 @@ def email_address(written: str) -> str:
     return address
 
 
+# ── what is the same address ────────────────────────────────────────────────────────────────────────
+
+
+def known_by(address: str) -> str:
+    """What an address is found again by: a push subscription by its endpoint, for its keys may change."""
+    return str(json.loads(address)["endpoint"]) if address.startswith("{") else address
+
+
 # ── what a screen may show ──────────────────────────────────────────────────────────────────────────
 
 
 def mask(address: str) -> str:
     """An address that says nothing about anybody: "+39 … 90", "… 89", "@… ia", "…@…". Never raises."""
     text = address.strip()
-    if len(text) < 7:  # two characters of so few would be telling
+    if len(text) < 7 or text.startswith("{"):  # two characters of so few would be telling
         return "…"
     if text.startswith("@"):
         return f"@… {text[-2:]}"

@@ -43,6 +43,7 @@ class Form(Enum):
     CHAT = "chat"
     SMS = "sms"
     MAIL = "mail"
+    PUSH = "push"
 
     def __str__(self) -> str:
         return self.value
@@ -54,6 +55,8 @@ MOST = {
     Form.TEMPLATE: 1024,
     Form.CHAT: 4096,
     Form.MAIL: 20_000,
+    # A browser takes 3,993 bytes with all that is around the words; what a phone unfolds is shorter still.
+    Form.PUSH: 1000,
 }
 SMS_PARTS = 3
 """So many an alert may take where nobody says otherwise: each is paid, and one lost on the way garbles the whole."""
@@ -65,6 +68,7 @@ FORM_OF = {
     Channel.TELEGRAM: Form.CHAT,
     Channel.EMAIL: Form.MAIL,
     Channel.SMS: Form.SMS,
+    Channel.WEB_PUSH: Form.PUSH,
 }
 MOST_CHARACTERS = {
     channel: MOST.get(form, SMS_PARTS * gsm.IN_PARTS[gsm.Encoding.GSM_7]) for channel, form in FORM_OF.items()
@@ -97,7 +101,8 @@ FOLLOW_AUTHORITIES = "tieniti informato e segui le indicazioni delle autorità."
 class Rendering:
     """What one channel shows. `variables` fill a registered template in; `body` is the whole text either way.
 
-    `subject` belongs to mail and `size` to SMS. `shortened` where words were left out to make the rest fit.
+    `subject` belongs to mail and to a push, whose title it is, and `size` to SMS. `shortened` where words were left
+    out to make the rest fit.
     """
 
     body: str
@@ -135,6 +140,9 @@ def render(alert: Alert, form: Form = Form.TEMPLATE, *, parts: int = SMS_PARTS, 
         case Form.MAIL:
             fitted = _fitted(said, _mail, _ruler(form))
             return Rendering(_mail(fitted), subject=_subject(said), shortened=_lost(said, fitted))
+        case Form.PUSH:
+            fitted = _fitted(said, _push, _ruler(form))
+            return Rendering(_push(fitted), subject=_subject(said), shortened=_lost(said, fitted))
         case _:
             assert_never(form)
 
@@ -150,6 +158,8 @@ def whole(alert: Alert, form: Form = Form.TEMPLATE, *, link: bool = False) -> Re
         return Rendering(_message(written.said), size=gsm.size(_message(written.said)))
     if form is Form.MAIL:
         return Rendering(_mail(said), subject=_subject(said))
+    if form is Form.PUSH:
+        return Rendering(_push(said), subject=_subject(said))
     variables = _variables(said)
     return Rendering(TEMPLATE.format(*variables), variables)
 
@@ -403,6 +413,11 @@ def _chat(said: Said) -> str:
         return "\n".join([*filter(None, lines), f"Cosa fare: {_what_to_do(said)}"])
     act = _what_to_do(replace(said, exercise=False))
     return "\n".join([*filter(None, lines), f"Cosa fare: {act}", *said.translations, *_closing(said)])
+
+
+def _push(said: Said) -> str:
+    """As a chat, without its first line: the title says it. An exercise says so twice rather than once too seldom."""
+    return _chat(said) if said.exercise else _chat(said).removeprefix(f"{said.opening}\n")
 
 
 def _mail(said: Said) -> str:

@@ -28,11 +28,12 @@ LONGEST_ANSWER = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back over the line, at most `LONGEST_ANSWER` of it. `retry_after` is the header, raw."""
+    """What came back over the line, at most `LONGEST_ANSWER` of it. The others are headers, raw."""
 
     status: int
     body: bytes
     retry_after: str | None = None
+    location: str | None = None
 
 
 class Line:
@@ -67,7 +68,8 @@ class Line:
                 answer = await _read_at_most(longest, response.content)
                 if len(answer) == longest:
                     response.close()  # the rest is nobody's business, and the line is not worth keeping
-                return Answer(response.status, answer, response.headers.get("Retry-After"))
+                said = response.headers
+                return Answer(response.status, answer, said.get("Retry-After"), said.get("Location"))
         except (ClientError, TimeoutError, OSError):
             return Uncertain() if words.spoken else Deferred(Reason.PROVIDER_UNAVAILABLE)
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 import uvloop
 
-from consumers.simulators import email, sms_smpp, telegram, whatsapp
+from consumers.simulators import email, sms_smpp, telegram, web_push, whatsapp
 from consumers.simulators.serving import Served
 
 app = typer.Typer(help="Simulated providers on real sockets.", no_args_is_help=True, add_completion=False)
@@ -65,6 +65,12 @@ def run_sms(
     if smpp_port is not None:
         changes |= {"smpp_port": smpp_port, "smpp_host": host}
     serve_until_told(lambda: sms_smpp.start(changes, host=host, port=port))
+
+
+@app.command("web-push")
+def run_web_push(port: int = 9106, host: Host = "127.0.0.1", config: ConfigFile = None) -> None:
+    """A push service, and the browsers that POST /__sim/subscribe makes."""
+    serve_until_told(lambda: web_push.start(_read(config), host=host, port=port))
 
 
 def _read(config: Path | None) -> dict[str, Any]:

@@ -9,10 +9,12 @@ from aiohttp import ClientSession, web
 from consumers.channels.email import Email
 from consumers.channels.sms_smpp import SmsSmpp
 from consumers.channels.telegram import Telegram
+from consumers.channels.web_push import WebPush
 from consumers.channels.whatsapp import WhatsApp
 from consumers.simulators import email as email_simulator
 from consumers.simulators import sms_smpp as sms_simulator
 from consumers.simulators import telegram as telegram_simulator
+from consumers.simulators import web_push as web_push_simulator
 from consumers.simulators import whatsapp as whatsapp_simulator
 from consumers.simulators.serving import Served
 from tests.contract.fornacette import (
@@ -26,6 +28,7 @@ from tests.contract.fornacette import (
     TELEGRAM_TOKEN,
     WHATSAPP_NUMBER,
     WHATSAPP_TOKEN,
+    Farewells,
     Mailbox,
     Notebook,
 )
@@ -84,6 +87,26 @@ async def smsc() -> AsyncIterator[Served]:
     )
     yield served
     await served.close()
+
+
+@pytest.fixture
+async def push_service() -> AsyncIterator[Served]:
+    """A push service, at which browsers subscribe as a test needs them."""
+    served = await web_push_simulator.start({"per_second": 2000, "burst": 1.0})
+    yield served
+    await served.close()
+
+
+@pytest.fixture
+def farewells() -> Farewells:
+    return Farewells()
+
+
+@pytest.fixture
+async def web_push(farewells: Farewells) -> AsyncIterator[WebPush]:
+    adapter = WebPush(POSTMARKS, farewells, frozenset({"127.0.0.1", "fornacette.invalid"}), **IN_A_HURRY)
+    yield adapter
+    await adapter.close()
 
 
 @pytest.fixture

@@ -10,7 +10,9 @@ from typing import Any
 from aiohttp import ClientSession, web
 
 from alerting.domain.delivery import Channel as ChannelName
+from alerting.domain.push import Subscription
 from alerting.postmarks import Postmarks
+from alerting.vapid import Vapid
 from consumers.channel import Account, Called, Report, Secret
 from consumers.simulators.serving import Served
 
@@ -21,6 +23,8 @@ TELEGRAM_BOT = "7000000001"
 EMAIL_PASSWORD = "fornacette7nobodyMayReadThis"
 POSTMARKS = Postmarks(bytes.fromhex("5e" * 32))
 PUBLIC_URL = "https://allerta.fornacette.example"
+
+VAPID = Vapid.read("q1dXpw3UpT5VOmu_cf_v6ih07Aems3njxI-JWgLcM94")
 
 SMS_USER, SMS_PASSWORD = "fornacette", "Arno1966"
 
@@ -93,6 +97,35 @@ def sms_account(base_url: str, **changes: Any) -> Account:
         "settings": {"sender": "Fornacette", "protocol": "smpp", "user": SMS_USER},
     }
     return Account(**(known | changes))
+
+
+def web_push_account(base_url: str = "", **changes: Any) -> Account:
+    """Fornacette's key, as the adapter knows it. Each browser names a push service of its own."""
+    known: dict[str, Any] = {
+        "name": "web_push-fornacette",
+        "authority": "fornacette",
+        "paced_as": "web_push-fornacette",
+        "channel": ChannelName.WEB_PUSH,
+        "base_url": base_url,
+        "token": Secret(VAPID.secret),
+        "identity": "mailto:avvisi@comune.fornacette.example",
+        "settings": {},
+    }
+    return Account(**(known | changes))
+
+
+@dataclass
+class Farewells:
+    """What push services said, for a test that needs no database."""
+
+    took: int = 0
+    left: list[Subscription] = field(default_factory=list)
+
+    def served(self, account: Account, origin: str) -> None:
+        self.took += 1
+
+    def gone(self, account: Account, subscription: Subscription) -> None:
+        self.left.append(subscription)
 
 
 @dataclass

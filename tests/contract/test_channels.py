@@ -20,6 +20,7 @@ from aiohttp.abc import AbstractStreamWriter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alerting.domain import push
 from alerting.domain.delivery import (
     Accepted,
     ChannelHalted,
@@ -38,6 +39,7 @@ from consumers.channels.email import Email, Said
 from consumers.channels.line import Words
 from consumers.channels.sms_smpp import SmsSmpp
 from consumers.channels.telegram import Telegram
+from consumers.channels.web_push import WebPush
 from consumers.channels.whatsapp import WhatsApp
 from consumers.simulators.serving import Served
 from tests.contract.fornacette import (
@@ -47,6 +49,7 @@ from tests.contract.fornacette import (
     PUBLIC_URL,
     SMS_PASSWORD,
     TELEGRAM_TOKEN,
+    VAPID,
     WHATSAPP_TOKEN,
     a_server_that,
     email_account,
@@ -54,6 +57,7 @@ from tests.contract.fornacette import (
     sms_account,
     telegram_account,
     tell,
+    web_push_account,
     whatsapp_account,
 )
 from tests.contract.telegram_parts import Ids, Posts
@@ -80,6 +84,8 @@ class Way:
     another: Callable[..., ChannelAdapter]
     url: str
     scheme: str = "http"
+    shown_as: Callable[[str], str] = str
+    """What the simulator calls whom we know by an address."""
 
     @property
     def account(self) -> Account:
@@ -90,18 +96,54 @@ class Way:
         return await self.adapter.send(account, address, text, "att_1")
 
 
-@pytest.fixture(params=["whatsapp", "telegram", "email", "sms"])
+@dataclass(frozen=True)
+class PushWay(Way):
+    """Where the provider is stands in each person's address."""
+
+    async def send(self, address: str, text: Text = EVACUATE, **changes: Any) -> Outcome:
+        if elsewhere := changes.get("base_url"):
+            if not elsewhere.startswith("http://127.0.0.1:"):
+                elsewhere = elsewhere.replace("http:", "https:")  # plain HTTP stays on this machine
+            address = address.replace(self.url, elsewhere)
+        return await super().send(address, text, **changes)
+
+
+@pytest.fixture(params=["whatsapp", "telegram", "email", "sms", "web_push"])
 def way(request: pytest.FixtureRequest) -> Way:
     return _way(request)
 
 
-@pytest.fixture(params=["whatsapp", "telegram"])
+@pytest.fixture(params=["whatsapp", "telegram", "email", "sms"])
+def provider_way(request: pytest.FixtureRequest) -> Way:
+    """For what only a provider of one's own does. Of push services test_web_push.py says what they do instead."""
+    return _way(request)
+
+
+@pytest.fixture(params=["whatsapp", "telegram", "web_push"])
 def http_way(request: pytest.FixtureRequest) -> Way:
     """For what a line can only do where HTTP is spoken on it; test_email.py and test_sms_smpp.py have the others."""
     return _way(request)
 
 
 def _way(request: pytest.FixtureRequest) -> Way:
+    if request.param == "web_push":
+        service, farewells = request.getfixturevalue("push_service"), request.getfixturevalue("farewells")
+        hosts = frozenset({"127.0.0.1", "fornacette.invalid"})
+        return PushWay(
+            adapter=request.getfixturevalue("web_push"),
+            served=service,
+            account_at=web_push_account,
+            person=lambda n: (
+                push.subscription(service.simulator.subscribe(f"maria-{n}", VAPID.public_key), hosts).address
+            ),
+            not_an_address='{"endpoint":"https://fcm.googleapis.com/fcm/send/maria","keys":{}}',
+            token=VAPID.secret,
+            too_long=Text("Evacuare. " * 500),
+            gone_code=403,
+            another=lambda **how: WebPush(POSTMARKS, farewells, hosts, **how),
+            url=service.base_url,
+            shown_as=lambda address: json.loads(address)["endpoint"].rpartition("/")[2] if address else "",
+        )
     if request.param == "sms":
         smsc, notebook = request.getfixturevalue("smsc"), request.getfixturevalue("notebook")
         return Way(
@@ -166,7 +208,7 @@ async def test_what_is_accepted_has_an_id_and_is_on_the_phone(way: Way, http: Cl
 
     assert isinstance(outcome, Accepted)
     (arrived,) = await received(way.served, http)
-    assert (arrived["id"], arrived["to"]) == (outcome.provider_id, way.person("111"))
+    assert (arrived["id"], arrived["to"]) == (outcome.provider_id, way.shown_as(way.person("111")))
     assert "Fornacette" in arrived["text"] and way.token not in json.dumps(arrived)
 
 
@@ -180,7 +222,7 @@ async def test_four_hundred_at_once_get_one_each(way: Way, http: ClientSession) 
         await patient.close()
 
     assert [outcome for outcome in outcomes if not isinstance(outcome, Accepted)] == []
-    assert sorted(item["to"] for item in await received(way.served, http)) == sorted(people)
+    assert sorted(item["to"] for item in await received(way.served, http)) == sorted(map(way.shown_as, people))
     assert len({o.provider_id for o in outcomes if isinstance(o, Accepted)}) == len(people)
 
 
@@ -204,10 +246,10 @@ async def test_the_throttled_wait_and_are_not_refused(way: Way) -> None:
     assert outcome.reason in (Reason.THROTTLED, Reason.PAIR_THROTTLED)
 
 
-async def test_above_the_providers_rate_the_whole_account_waits(way: Way, http: ClientSession) -> None:
-    await tell(way.served, http, "config", {"per_second": 30, "burst": 0.1})
+async def test_above_the_providers_rate_the_whole_account_waits(provider_way: Way, http: ClientSession) -> None:
+    await tell(provider_way.served, http, "config", {"per_second": 30, "burst": 0.1})
 
-    outcomes = await asyncio.gather(*(way.send(way.person(str(i))) for i in range(600, 660)))
+    outcomes = await asyncio.gather(*(provider_way.send(provider_way.person(str(i))) for i in range(600, 660)))
 
     deferred = [o for o in outcomes if isinstance(o, Deferred)]
     accepted = [o for o in outcomes if isinstance(o, Accepted)]
@@ -223,7 +265,7 @@ async def test_silence_after_we_spoke_is_uncertain(way: Way, http: ClientSession
 
 async def test_a_line_that_dies_after_the_text_arrived_is_uncertain(way: Way, http: ClientSession) -> None:
     assert await way.send(way.person("505")) == Uncertain(Reason.PROVIDER_SILENT)
-    assert [item["to"] for item in await received(way.served, http)] == [way.person("505")]
+    assert [item["to"] for item in await received(way.served, http)] == [way.shown_as(way.person("505"))]
 
 
 async def test_where_nobody_listens_nothing_was_said(way: Way) -> None:
@@ -427,10 +469,10 @@ async def test_a_token_no_provider_ever_gave_halts_before_the_call(http_way: Way
 
 
 @pytest.mark.parametrize("base_url", ["", "graph.facebook.com", "ftp://127.0.0.1", "http://", "http://[::1"])
-async def test_an_address_that_is_none_halts_and_never_prints_the_token(way: Way, base_url: str) -> None:
+async def test_an_address_that_is_none_halts_and_never_prints_the_token(provider_way: Way, base_url: str) -> None:
     with pytest.raises(ChannelHalted, match="base_url") as halted:
-        await way.send(way.person("111"), base_url=base_url)
-    assert way.token not in _everything_it_says(halted.value)
+        await provider_way.send(provider_way.person("111"), base_url=base_url)
+    assert provider_way.token not in _everything_it_says(halted.value)
 
 
 def _everything_it_says(error: BaseException) -> str:
@@ -443,10 +485,10 @@ def test_no_way_to_print_an_account_shows_its_token(way: Way) -> None:
     assert way.token not in shown
 
 
-async def test_a_text_too_long_for_everybody_is_rejected(way: Way, http: ClientSession) -> None:
-    with pytest.raises(TextRejected, match=way.account.name):
-        await way.send(way.person("111"), way.too_long)
-    assert await received(way.served, http) == []
+async def test_a_text_too_long_for_everybody_is_rejected(provider_way: Way, http: ClientSession) -> None:
+    with pytest.raises(TextRejected, match=provider_way.account.name):
+        await provider_way.send(provider_way.person("111"), provider_way.too_long)
+    assert await received(provider_way.served, http) == []
 
 
 async def test_an_outage_passes_and_the_next_one_arrives(way: Way, http: ClientSession) -> None:
@@ -456,11 +498,11 @@ async def test_an_outage_passes_and_the_next_one_arrives(way: Way, http: ClientS
     assert isinstance(await way.send(way.person("111")), Accepted)
 
 
-async def test_a_revoked_token_halts_in_the_middle_of_an_alert(way: Way, http: ClientSession) -> None:
-    assert isinstance(await way.send(way.person("111")), Accepted)
-    await tell(way.served, http, "config", {"faults": {way.gone_code: 1.0}})
+async def test_a_revoked_token_halts_in_the_middle_of_an_alert(provider_way: Way, http: ClientSession) -> None:
+    assert isinstance(await provider_way.send(provider_way.person("111")), Accepted)
+    await tell(provider_way.served, http, "config", {"faults": {provider_way.gone_code: 1.0}})
     with pytest.raises(ChannelHalted):
-        await way.send(way.person("112"))
+        await provider_way.send(provider_way.person("112"))
 
 
 # ── the pure half, hammered ─────────────────────────────────────────────────────────────────────────
@@ -533,7 +575,7 @@ def test_an_unknown_answer_never_costs_a_person_the_alert(classify: Classify, st
         assert not isinstance(classify(status, answer), Refused) or (classify, status) == (email_verdict, 551)
 
 
-@pytest.mark.parametrize("provider", ["whatsapp", "telegram", "email", "sms"])
+@pytest.mark.parametrize("provider", ["whatsapp", "telegram", "email", "sms", "web-push"])
 def test_a_simulator_is_a_process_of_its_own_and_leaves_when_asked(provider: str, tmp_path: Path) -> None:
     file = tmp_path / "config.json"
     file.write_text('{"latency": 0.01}')
@@ -550,7 +592,7 @@ def test_a_simulator_is_a_process_of_its_own_and_leaves_when_asked(provider: str
 def test_the_send_path_does_not_know_that_simulators_exist() -> None:
     program = (
         "import sys; import consumers.channels.whatsapp, consumers.channels.telegram, consumers.channels.email,"
-        " consumers.channels.sms_smpp;"
+        " consumers.channels.sms_smpp, consumers.channels.web_push;"
         "print([m for m in sys.modules if 'simulators' in m])"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
