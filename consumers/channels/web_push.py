@@ -318,7 +318,7 @@ class WebPush:
 
     def _voice(self, account: Account) -> Voice:
         voice = self._voices.get(account.name)
-        if voice is None or voice.account is not account:  # read anew, it may have another key
+        if voice is None or voice.account != account:  # read anew, it may have another key
             try:
                 key = Vapid.read(account.token.value)
             except WrongKey as wrong:
