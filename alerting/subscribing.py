@@ -214,6 +214,25 @@ async def lose(session: AsyncSession, who: Subscriber, seal: Seal, *, keyword: s
     return None
 
 
+async def renew(
+    session: AsyncSession, who: Subscriber, known_as: str, seal: Seal, *, keyword: str, now: datetime
+) -> bool:
+    """A browser's subscription takes the place of the one known as this endpoint: the person and their places stay.
+
+    Whether anybody was, and nobody is at the new one yet.
+    """
+    before = replace(who, address=known_as)
+    address = await find(session, before, seal)
+    if address is None or await find(session, who, seal) is not None:
+        return False
+    for one, what in ((before, "leave"), (who, "join")):
+        fingerprint = seal.fingerprint(known_by(one.address))
+        _keep_proof(session, who.authority, who.access.channel, fingerprint, what, keyword, now)
+    address.sealed, address.fingerprint = seal.seal(who.address), seal.fingerprint(known_by(who.address))
+    await session.flush()
+    return True
+
+
 async def end(
     session: AsyncSession, recipient: tables.Recipient, authority: Authority, *, keyword: str, now: datetime
 ) -> None:

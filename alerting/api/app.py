@@ -20,6 +20,7 @@ from alerting.api import (
     notices,
     pages,
     published,
+    push,
     recipients,
     sources,
     status,
@@ -82,6 +83,7 @@ def create_app(settings: Settings) -> FastAPI:
         dead_letters,
         webhooks,
         unsubscribing,
+        push,
         status,
     ):
         app.include_router(noun.router, prefix=PREFIX)

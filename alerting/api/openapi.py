@@ -31,6 +31,10 @@ TAGS = [
         "description": "For WhatsApp and Telegram, which sign what they send, and for mail that came back.",
     },
     {"name": "unsubscribe", "description": "The way out that every e-mail carries. No token but the one in the mail."},
+    {
+        "name": "push",
+        "description": "Alerts in a browser: subscribe, unsubscribe, say that one was shown. / Nel browser.",
+    },
     {"name": "dead letters", "description": "Messages nobody could work on: look, say again, dismiss."},
     {"name": "status", "description": "Whether the system works."},
 ]
