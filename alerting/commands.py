@@ -29,6 +29,7 @@ from alerting.sealing import Seal
 from alerting.settings import Settings
 from alerting.signs import Signs
 from alerting.topology import topology
+from alerting.vapid import Vapid
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 app.add_typer(cap_command.app, name="cap")
@@ -127,6 +128,12 @@ def token(
         typer.echo(made)
 
     _run(work)
+
+
+@app.command(name="vapid-key")
+def vapid_key() -> None:
+    """Make a key for a comune's web push and print it, once: `vapid_private_key` of its account in the secrets file."""
+    typer.echo(Vapid.new().secret)
 
 
 @app.command(name="audit")

@@ -37,6 +37,7 @@ from alerting.domain.authority import Authority, ChannelAccess
 from alerting.domain.cap import Scope
 from alerting.domain.delivery import Channel, Progress
 from alerting.domain.events import ReceiptCame
+from alerting.domain.keywords import fold
 from alerting.domain.lanes import Lane
 from alerting.domain.lifecycle import State
 from alerting.domain.recipients import AddressError, Label, Place, known_by
@@ -219,7 +220,7 @@ async def subscribe(
     _let_in(request, parts, known_by(address))
     if said.policy != authority.policy.version:
         raise Problem(409, f"the policy is now {authority.policy.version}: show that one, and ask again")
-    places = places_in(said.places, authority)
+    places = places_in([_by_code(place, authority) for place in said.places], authority)
     who = Subscriber(authority, access, address)
     for last in (False, True):
         try:
@@ -231,6 +232,13 @@ async def subscribe(
                 raise
     log.info("subscribed in the browser", account=access.name)
     return SubscribedOut(authority=authority.code, places=[area for one in places for area in one.areas])
+
+
+def _by_code(place: PlaceIn, authority: Authority) -> PlaceIn:
+    """A citizen's page may say the name of an area, as people do."""
+    called = fold(place.area or "")
+    codes = [area.code for area in authority.territory.areas if called and fold(area.name) == called]
+    return place.model_copy(update={"area": codes[0]}) if len(codes) == 1 else place
 
 
 async def _join(

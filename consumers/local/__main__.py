@@ -41,7 +41,7 @@ def simulate(
     from alerting import authorities
     from alerting.settings import Settings
     from consumers.local import trial
-    from consumers.simulators import email, sms_smpp, telegram, whatsapp
+    from consumers.simulators import email, sms_smpp, telegram, web_push, whatsapp
     from consumers.simulators.__main__ import serve_until_told
 
     settings = Settings()
@@ -57,6 +57,8 @@ def simulate(
         case Channel.SMS:
             spoken = {"smpp_host": host, "smpp_port": 2775}
             serve_until_told(lambda: sms_smpp.start(trial.sms_settings(*known[:2]) | spoken, host=host, port=port))
+        case Channel.WEB_PUSH:
+            serve_until_told(lambda: web_push.start(host=host, port=port))
 
 
 @app.command()

@@ -30,6 +30,7 @@ SIMULATORS = {
     "simulator-telegram": "python -m consumers.simulators telegram",
     "simulator-email": "python -m consumers.simulators email",
     "simulator-sms": "python -m consumers.simulators sms",
+    "simulator-web-push": "python -m consumers.simulators web-push",
 }
 
 
@@ -74,6 +75,7 @@ class Stack:
     email_port: int = 0
     smtp_port: int = 0
     sms_port: int = 0
+    web_push_port: int = 0
     running: dict[str, Process] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -84,6 +86,7 @@ class Stack:
         self.email_port = self.email_port or free_port()
         self.smtp_port = self.smtp_port or free_port()
         self.sms_port, self.smpp_port = self.sms_port or free_port(), free_port()
+        self.web_push_port = self.web_push_port or free_port()
         self.folder = trial.authorities_with_sms(self.where / "authorities") if self.with_sms else authorities.FOLDER
         self.authorities = authorities.load(self.folder)
         self.sources = sources.FOLDER if self.asks else trial.sources_that_hand_in(self.where / "sources")
@@ -113,6 +116,10 @@ class Stack:
         return f"http://127.0.0.1:{self.sms_port}"
 
     @property
+    def web_push_url(self) -> str:
+        return f"http://127.0.0.1:{self.web_push_port}"
+
+    @property
     def environment(self) -> dict[str, str]:
         """What every process is told."""
         return os.environ | {
@@ -129,6 +136,7 @@ class Stack:
             "EMAIL_URL": f"smtp://127.0.0.1:{self.smtp_port}",
             "ALERTING_PUBLIC_URL": self.api,  # which every mail names as the way to leave
             "SMS_URL": f"smpp://127.0.0.1:{self.smpp_port}",
+            "WEB_PUSH_HOSTS": f"127.0.0.1:{self.web_push_port}",
             "ALERTING_AUTHORITIES_FOLDER": str(self.folder),
             "PYTHONPATH": str(ROOT),
         }
@@ -171,6 +179,7 @@ class Stack:
             "simulator-whatsapp": self.whatsapp_port,
             "simulator-telegram": self.telegram_port,
             "simulator-email": self.email_port,
+            "simulator-web-push": self.web_push_port,
         }
         if self.with_sms:
             ports["simulator-sms"] = self.sms_port
@@ -187,6 +196,7 @@ class Stack:
             "simulator-telegram": lambda: trial.telegram_settings(*known) | self.telegram,
             "simulator-email": lambda: trial.email_settings(*known) | {"smtp_port": self.smtp_port} | self.email,
             "simulator-sms": lambda: trial.sms_settings(*known[:2]) | {"smpp_port": self.smpp_port},
+            "simulator-web-push": dict,
         }[name]()
         file = self.where / f"{name}.json"
         file.write_text(json.dumps(told))
@@ -249,6 +259,8 @@ class Stack:
                 return bool(fetch(f"{self.email_url}/__sim/received"))
             case "simulator-sms":
                 return bool(fetch(f"{self.sms_url}/__sim/received"))
+            case "simulator-web-push":
+                return bool(fetch(f"{self.web_push_url}/__sim/received"))
             case "feeds" | "staff":
                 return bool(fetch(f"http://127.0.0.1:{process.metrics_port}/metrics"))
             case _:

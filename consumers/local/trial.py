@@ -12,6 +12,7 @@ from alerting.domain.authority import Authority, ChannelAccess
 from alerting.domain.delivery import Channel
 from alerting.domain.rendering import TEMPLATE
 from alerting.settings import Secrets
+from alerting.vapid import SECRET, Vapid
 
 Authorities = dict[str, Authority]
 
@@ -28,6 +29,7 @@ def credentials(file: Path, authorities: Authorities) -> dict[str, dict[str, str
             "verify_token": verify_token,
             "webhook_secret": secrets.token_hex(16),
         }
+        | ({SECRET: Vapid.new().secret} if access.channel is Channel.WEB_PUSH else {})
         for number, access in enumerate(everybody)
         if access.name not in known  # a comune got another way to reach people since
     }

@@ -12,6 +12,7 @@ from consumers.local.services import postgresql, rabbitmq
 from consumers.local.stack import ROOT, Stack, procfile
 
 API_PORT, WHATSAPP_PORT, TELEGRAM_PORT, SMS_PORT, EMAIL_PORT, SMTP_PORT = 8000, 9101, 9102, 9103, 9104, 9125
+WEB_PUSH_PORT = 9106
 FIRST_METRICS_PORT = 9200
 SOURCE = "unione-valdera"
 
@@ -36,6 +37,7 @@ def up() -> int:
             email_port=EMAIL_PORT,
             smtp_port=SMTP_PORT,
             sms_port=SMS_PORT,
+            web_push_port=WEB_PUSH_PORT,
             asks=True,
             with_sms=True,
         )
@@ -79,6 +81,8 @@ stato                  {stack.api}/v1/status
 telefoni (simulati)    {stack.whatsapp_url}/__sim/phone/+393331234567
   con SMS              {stack.sms_url}/__sim/phone/+393331234567
 posta (simulata)       {stack.email_url}/__sim/phone/maria@esempio.it
+browser (simulati)     {stack.web_push_url}/__sim/phone/maria
+  iscrizione           {stack.api}/v1/authorities/calcinaia/web-push/iscriviti
 metriche               {stack.api}/metrics
                        {", ".join(f"{name} :{port}" for name, port in ports.items() if name != "api")}
 

@@ -49,6 +49,7 @@ async def test_a_preview_shows_the_text_in_every_form_with_its_length(town: Town
         "chat": 4096,
         "sms": 459,
         "mail": 20_000,
+        "push": 1000,
     }
     assert all(len(text["text"]) == text["characters"] for text in texts.values())
     sms = texts["sms"]

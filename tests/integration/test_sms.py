@@ -63,7 +63,7 @@ async def town(database_url: str, sms: ChannelAccess, monkeypatch: pytest.Monkey
     """Calcinaia with SMS beside WhatsApp."""
     shipped = authorities.load()
     calcinaia = shipped["calcinaia"]
-    whatsapp, _ = calcinaia.channels
+    whatsapp, *_ = calcinaia.channels
     with_sms = {"calcinaia": replace(calcinaia, channels=(whatsapp, sms))}
     monkeypatch.setattr(authorities, "load", lambda folder=None: shipped | with_sms)
     async with a_town(database_url, telegram=True) as town:

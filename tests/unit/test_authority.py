@@ -65,7 +65,7 @@ def test_bientina_writes_mail_too_under_an_address_of_its_own() -> None:
 
 @each_comune
 def test_accounts_start_from_the_published_limits(comune: Authority) -> None:
-    published = {Channel.WHATSAPP: 80, Channel.TELEGRAM: 30, Channel.EMAIL: 10}
+    published = {Channel.WHATSAPP: 80, Channel.TELEGRAM: 30, Channel.EMAIL: 10, Channel.WEB_PUSH: 200}
     assert all(access.per_second == published[access.channel] for access in comune.channels)
 
 
