@@ -196,7 +196,7 @@ class Stack:
             "simulator-telegram": lambda: trial.telegram_settings(*known) | self.telegram,
             "simulator-email": lambda: trial.email_settings(*known) | {"smtp_port": self.smtp_port} | self.email,
             "simulator-sms": lambda: trial.sms_settings(*known[:2]) | {"smpp_port": self.smpp_port},
-            "simulator-web-push": dict,
+            "simulator-web-push": lambda: trial.web_push_settings(),
         }[name]()
         file = self.where / f"{name}.json"
         file.write_text(json.dumps(told))

@@ -137,6 +137,11 @@ def sms_settings(authorities: Authorities, known: Secrets) -> dict[str, object]:
     }
 
 
+def web_push_settings() -> dict[str, object]:
+    """Nothing: a browser says itself whose texts it takes, as it subscribes."""
+    return {}
+
+
 def _on(channel: Channel, authorities: Authorities) -> Iterator[ChannelAccess]:
     for authority in authorities.values():
         yield from (access for access in authority.channels if access.channel is channel)

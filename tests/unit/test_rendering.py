@@ -233,10 +233,19 @@ def in_languages(*infos: Info, status: Status = Status.ACTUAL) -> Alert:
 def test_italian_is_whole_and_first_wherever_it_stands_and_english_follows_with_headline_and_instruction(
     form: Form,
 ) -> None:
-    body = render(in_languages(ENGLISH, PIENA), form).body
+    rendered = render(in_languages(ENGLISH, PIENA), form)
+    body = f"{rendered.subject}\n{rendered.body}" if form is Form.PUSH else rendered.body
     assert body.startswith(f"Comune di Calcinaia: {PIENA.headline}")
     assert PIENA.description in body
     assert body.endswith("English: Orange flood alert for the Arno. Stay out of cellars.")
+
+
+def test_a_push_has_in_its_title_who_speaks_and_what_happens_and_does_not_repeat_it() -> None:
+    push = render(saying(PIENA), Form.PUSH)
+    assert push.subject == f"Comune di Calcinaia: {PIENA.headline}"
+    assert push.body.startswith("Dove: ") and PIENA.headline not in push.body and PIENA.instruction[:-1] in push.body
+    long = render(saying(replace(PIENA, description="L'Arno sale. " * 200)), Form.PUSH)
+    assert long.shortened and long.characters <= 1000 and PIENA.instruction[:-1] in long.body
 
 
 def test_an_alert_without_italian_speaks_its_first_language_and_keeps_the_others() -> None:
@@ -405,7 +414,7 @@ def test_whatever_is_not_real_says_so_at_both_ends_of_every_form_however_short(
     alert: Alert, form: Form, parts: int
 ) -> None:
     rendered = render(alert, form, parts=parts)
-    texts = [rendered.body, *([rendered.subject] if form is Form.MAIL else [])]
+    texts = [rendered.body, *([rendered.subject] if form in (Form.MAIL, Form.PUSH) else [])]
     for text in texts:
         if alert.status is Status.ACTUAL:
             assert not text.startswith(EXERCISE)
