@@ -240,7 +240,8 @@ async def test_a_preview_counts_people_and_stores_nothing(town: Town) -> None:
         "calcinaia.fornacette": 12,
     }
     lengths = {length["channel"]: (length["characters"], length["most"]) for length in seen["characters"]}
-    assert lengths == {"whatsapp": (len(seen["text"]), 1024), "telegram": (len(seen["text"]), 4096)}
+    most = {"whatsapp": 1024, "telegram": 4096, "web_push": 1000}
+    assert lengths == {channel: (len(seen["text"]), limit) for channel, limit in most.items()}
     assert seen["minutes"] > 0 or seen["recipients"] < 80
     assert len(await town.rows(tables.AuditEntry)) == before and await town.rows(tables.Alert) == []
 

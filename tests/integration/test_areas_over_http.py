@@ -394,7 +394,7 @@ async def test_around_one_house_a_viewer_does_not_learn_whether_somebody_there_s
 
 
 async def test_minutes_and_euro_of_a_viewer_follow_from_the_tens_they_see(town: Town, tmp_path: Path) -> None:
-    folder = with_prices(tmp_path / "comuni", whatsapp=0.05, telegram=0.0)
+    folder = with_prices(tmp_path / "comuni", whatsapp=0.05, telegram=0.0, web_push=0.0)
     async with set_otherwise(town, authorities_folder=folder) as priced:
         await register(priced, 13, area="fornacette")
         exact = (await priced.ask("POST", "/v1/alerts/preview", json=evacuate())).body
