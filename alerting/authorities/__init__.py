@@ -218,6 +218,10 @@ def _channel(table: Table, code: str) -> ChannelAccess:
         table.note(f"{table.key('settings')}.updates {way!r} is not known; write {' or '.join(UPDATES)}")
     if channel is Channel.SMS and settings:
         _check_sms(table, settings)
+    if channel is Channel.WEB_PUSH and (page := settings.get("page")) and not WEB.fullmatch(page):
+        table.note(
+            f"{table.key('settings')}.page {page!r} does not fit; write the https:// address of the comune's page"
+        )
     for key in filter(SECRET.search, settings):
         table.note(f"{table.key('settings')}.{key} looks like a secret; put it in the secrets file, not here")
     if channel is Channel.EMAIL and (url := settings.get("url")) and not MAIL_SERVER.fullmatch(url):

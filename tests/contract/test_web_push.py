@@ -564,6 +564,7 @@ async def test_a_push_service_that_denies_everybody_does_not_silence_another(
         assert outcomes[4] == Deferred(Reason.CHANNEL_HALTED, timedelta(minutes=1))
         assert all(isinstance(one, Deferred) and one.reason is Reason.CHANNEL_HALTED for one in outcomes[4:])
         assert isinstance(await send(web_push, browser(other, "anna")), Accepted)
+        assert push_service.simulator.phones.refused["403"] == 5, "and is then left alone"
     finally:
         await other.close()
 

@@ -268,6 +268,9 @@ async def test_a_browser_that_renews_its_subscription_keeps_its_place(desk: Plac
     assert [row.what for row in await desk.api.rows(tables.Consent)] == ["join", "leave", "join"]
     assert (await desk.subscribe("luigi", replaces="https://fcm.googleapis.com/unknown")).status == 201
     assert await desk.reached() == {"maria-2", "luigi"}
+    new = desk.browser("maria-2")["endpoint"]
+    assert (await desk.subscribe("luigi", replaces=new)).status == 201
+    assert await desk.reached() == {"maria-2", "luigi"}, "who is there already takes nobody's place"
     for wrong in ("", "{", "maria", "x" * 5000):
         assert (await desk.subscribe("luigi", replaces=wrong)).status == 422
 

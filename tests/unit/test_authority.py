@@ -225,6 +225,18 @@ FORNACETTE = "    [43.676, 10.607], [43.660, 10.603], [43.664, 10.591]"
         (sms(sender="333 649 26 90"), r"settings.sender '333 649 26 90' is not in E.164; write \+393336492690"),
         (sms(user=""), "settings.user is missing; sms cannot send without it"),
         (sms(data_coding="morse"), "settings.data_coding 'morse' is not known"),
+        (
+            swap('"mailto:ufficio', '"ufficio'),
+            "identity 'ufficio.stampa@.*' is nobody a push service can ask; write mailto:",
+        ),
+        (
+            swap('"mailto:ufficio', '"http://ufficio'),
+            "identity 'http://.*' cannot be written to|is nobody a push service",
+        ),
+        (
+            swap('channel = "web_push"\n', 'channel = "web_push"\nsettings = { page = "avvisi.html" }\n'),
+            "settings.page 'avvisi.html' does not fit; write the https",
+        ),
         (swap('name = "Comune di Calcinaia"', 'name = " "'), "name is empty"),
         (swap("https://", "http://"), "policy.url .* does not fit; write an https"),
         (swap("[policy]\n", "[policy]\nhash = 'x'\n"), "policy.hash is not a key .*; remove it"),
