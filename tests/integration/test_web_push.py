@@ -624,6 +624,12 @@ async def test_a_real_browser_subscribes_shows_an_alert_and_says_so(place: Place
     )
     await place.stand_at(alert, READ=1)
 
+    for old, new in (("maria", "maria-2"), ("maria-2", "maria")):
+        await chromium.run(worker, _renewed(place.browser(old), place.browser(new)))
+        await once(lambda new=new: _reaches(place, new))  # type: ignore[misc]
+    (still,) = await place.people()
+    assert (still.id, still.located) == (person.id, True)
+
     await chromium.run(page, "document.getElementById('disattiva').click()")
     await once(lambda: _is(state, "Gli avvisi sono disattivati e il tuo contatto non è più in elenco."))
     assert await place.reached() == set()
@@ -633,6 +639,20 @@ async def test_a_real_browser_subscribes_shows_an_alert_and_says_so(place: Place
     await chromium.ask("Page.navigate", page, url=f"{origin}{shown['url']}")
     text = await once(lambda: chromium.run(page, "document.querySelector('main') && document.body.innerText"))
     assert engine.EVACUATE in text
+
+
+def _renewed(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """What a browser does when it gives one subscription up for another."""
+    return f"""(() => {{
+        const event = new ExtendableEvent("pushsubscriptionchange");
+        event.oldSubscription = {json.dumps(old)};
+        event.newSubscription = {{toJSON: () => ({json.dumps(new)})}};
+        self.dispatchEvent(event);
+    }})()"""
+
+
+async def _reaches(place: Place, name: str) -> bool:
+    return await place.reached() == {name}
 
 
 async def _is(asked: Callable[[], Awaitable[str]], wanted: str) -> bool:
