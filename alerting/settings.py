@@ -54,6 +54,8 @@ class Settings(BaseSettings):
     """One mail server for all accounts, as trials have it: smtp://127.0.0.1:9125. Empty: the `url` of each account."""
     sms_url: str = Field(default="", validation_alias="SMS_URL")
     """Where trials have their SMS provider, smpp://…; in service each account names its own."""
+    sms_rest_url: str = Field(default="", validation_alias="SMS_REST_URL")
+    """The same for accounts whose provider is spoken to over HTTP."""
 
     staff: Annotated[dict[str, frozenset[Matter]], NoDecode] = {}
     """Who hears of all comuni, and of what: {"sistemisti": ["halts", "feeds"]}. Where they read it is a secret, the

@@ -143,6 +143,42 @@ class Pairs(Protocol):
         ...
 
 
+# ── providers that say what became of a text only when asked ────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a provider says of a text under our reference. `is_final`: it will never say anything else."""
+
+    progress: Progress
+    reason: Reason | None = None
+    is_final: bool = False
+
+
+Stands = Callable[[Account, str], Awaitable[Standing | None]]
+"""Asks of one text. None where the provider does not say, or not now."""
+
+
+class Orders(Protocol):
+    """Where it is kept of which texts they are to be asked, and when."""
+
+    def placed(self, account: Account, reference: str, expires: datetime | None) -> None:
+        """A text is about to be handed over."""
+        ...
+
+    def not_taken(self, reference: str) -> None:
+        """It surely was not."""
+        ...
+
+    async def run(self, accounts: Callable[[], list[Account]], stands: Stands) -> None:
+        """Keeps them and asks, until cancelled."""
+        ...
+
+    async def flush(self) -> None:
+        """Keep all there is, at once."""
+        ...
+
+
 # ── providers that take a file once and send it by its id ───────────────────────────────────────────
 
 

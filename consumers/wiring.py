@@ -11,6 +11,8 @@ from alerting.sealing import Seal
 from alerting.settings import Settings
 from consumers.channel import Account, ChannelAdapter, Secret
 from consumers.channels.email import Email
+from consumers.channels.sms import Sms
+from consumers.channels.sms_http import SmsHttp
 from consumers.channels.sms_smpp import SmsSmpp
 from consumers.channels.telegram import Telegram
 from consumers.channels.web_push import WebPush
@@ -18,6 +20,7 @@ from consumers.channels.whatsapp import WhatsApp
 from consumers.chats import Chats
 from consumers.leaving import Leaving
 from consumers.pairing import Pairing
+from consumers.polling import Polling
 from consumers.uploads import Uploads
 
 
@@ -31,7 +34,7 @@ def adapter(channel: Channel, settings: Settings, database: Database, seal: Seal
         case Channel.EMAIL:
             return Email(Postmarks(settings.key_bytes), settings.public_url)
         case Channel.SMS:
-            return SmsSmpp(Pairing(database, seal))
+            return Sms(SmsSmpp(Pairing(database, seal)), SmsHttp(Polling(database)))
         case Channel.WEB_PUSH:
             leaving = Leaving(database, seal, authorities.load(settings.authorities_folder))
             return WebPush(Postmarks(settings.key_bytes), leaving, settings.push_hosts)
@@ -39,10 +42,10 @@ def adapter(channel: Channel, settings: Settings, database: Database, seal: Seal
 
 def beside(adapter: ChannelAdapter, accounts: "Accounts") -> dict[str, Coroutine[Any, Any, None]]:
     """What an adapter does while nobody is told anything: an SMSC says on the same line what became of each text."""
-    if isinstance(adapter, SmsSmpp):
-        return {"lines to SMSCs": adapter.stay_bound(accounts.known), "pairing": adapter.pairs.run()}
     if isinstance(adapter, WebPush) and isinstance(adapter.leavers, Leaving):
         return {"erasing who has gone": adapter.leavers.run()}
+    if isinstance(adapter, Sms):
+        return adapter.beside(accounts.known)
     return {}
 
 
@@ -104,6 +107,7 @@ def _provider(row: tables.ChannelAccount, settings: Settings) -> tuple[str, dict
         case Channel.EMAIL:  # everybody has another provider
             return settings.email_url or row.settings.get("url", ""), {}
         case Channel.SMS:
-            return settings.sms_url or row.settings.get("url", ""), {}
+            of_trials = settings.sms_rest_url if row.settings.get("protocol") == "rest" else settings.sms_url
+            return of_trials or row.settings.get("url", ""), {}
         case Channel.WEB_PUSH:  # each browser has its own, and names it
             return "", {}

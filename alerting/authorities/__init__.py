@@ -61,12 +61,16 @@ SETTINGS = {
 """What an account of each channel cannot do without."""
 ALIAS = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9 ._-]{1,11}")
 """What people see as the sender of an SMS in place of a number; registered with AGCOM through the provider."""
-PROTOCOLS = {"smpp": ("smpp://", "smpps://")}
+PROTOCOLS = {"smpp": ("smpp://", "smpps://"), "rest": ("https://",)}
 """How an SMS provider is spoken to, and how its address begins."""
 UPDATES = ("webhook", "polling")
 """How a bot hears what people write: sent to the API, or asked for; the first, unless the file says so."""
 DATA_CODINGS = ("gsm", "default-latin-1", "latin-1")
 """What an SMSC takes its default alphabet for, or that it wants to be told of Latin-1; the first, unless it says so."""
+MESSAGE_TYPES = ("GP", "TI", "SI", "N", "L", "LL")
+"""What houses with a REST API call their kinds of SMS: the first three at Skebby and Trendoo, the others elsewhere."""
+AUTHENTICATIONS = ("password", "access-token")
+"""What the secret of a REST account is; the first, unless it says so."""
 SECRET = re.compile(r"token|secret|password|credential|api_?key", re.IGNORECASE)
 FASTEST = 1000
 """Texts a second: the most that WhatsApp and Telegram grant to any account."""
@@ -283,6 +287,11 @@ def _check_sms(table: Table, settings: dict[str, str]) -> None:
         table.note(f"{key}.protocol {protocol!r} is not known; write {' or '.join(PROTOCOLS)}")
     if begins and not (url := settings.get("url", begins[0])).startswith(begins):
         table.note(f"{key}.url {url!r} is no address of this protocol; it begins with {' or '.join(begins)}")
+    if protocol == "rest":
+        if (kind := settings.get("message_type", "")) not in MESSAGE_TYPES:
+            table.note(f"{key}.message_type {kind!r} is not known; write {' or '.join(MESSAGE_TYPES)}")
+        if (how := settings.get("authentication", AUTHENTICATIONS[0])) not in AUTHENTICATIONS:
+            table.note(f"{key}.authentication {how!r} is not known; write {' or '.join(AUTHENTICATIONS)}")
 
 
 def _flaw_of_sender(sender: str) -> str | None:

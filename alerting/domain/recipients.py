@@ -99,6 +99,23 @@ def _phone(number: phonenumbers.PhoneNumber) -> Phone:
     )
 
 
+E164 = re.compile(r"\+[1-9][0-9]{6,14}")
+MOBILES_OF_ITALY = "+393"
+"""Nearly everybody's; libphonenumber need not look at them."""
+
+
+def reads_texts(address: str) -> bool:
+    """Whether a text message can be read there: a number in E.164, of a country there is, and no landline."""
+    if E164.fullmatch(address) is None:
+        return False
+    if address.startswith(MOBILES_OF_ITALY):
+        return True
+    try:
+        return not from_wa_id(address).landline
+    except AddressError:
+        return False
+
+
 # ── Telegram ────────────────────────────────────────────────────────────────────────────────────────
 
 CHANNEL_NAME = re.compile(r"@[A-Za-z][A-Za-z0-9_]{3,31}")

@@ -87,3 +87,9 @@ def _encoded(text: str, encoding: Encoding, latin_1: bool) -> bytes:
 
 def _in_latin_1(text: str) -> bool:
     return all(letter <= "\xff" for letter in text)
+
+
+def in_letters_of_sms(text: str) -> str:
+    """As Italians write it without the letters that would double its price; as it was where these do not reach."""
+    written = gsm.transliterated(text)
+    return written if gsm.encoding_of(written) is Encoding.GSM_7 else text

@@ -797,6 +797,41 @@ class ProviderText(Table):
     )
 
 
+class AwaitedReceipt(Table):
+    """An attempt whose provider says what became of it when asked: when to ask next, and until when (Unix time).
+
+    `progress` is what it said last.
+    """
+
+    __tablename__ = "awaited_receipts"
+
+    dispatch_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    seq: Mapped[int] = mapped_column(Integer, primary_key=True)
+    attempt: Mapped[int] = mapped_column(Integer, primary_key=True)
+    account: Mapped[str] = mapped_column(String(64))
+    progress: Mapped[int | None] = mapped_column(SmallInteger)
+    asked: Mapped[int] = mapped_column(SmallInteger, default=0)
+    next_at: Mapped[float] = mapped_column(Float)
+    until: Mapped[float] = mapped_column(Float)
+
+    __table_args__ = (Index("awaited_receipts_due", "account", "next_at"),)
+
+
+class InboundPart(Table):
+    """One part of a text a citizen wrote by SMS, sealed until all parts of it have come; forgotten after a day.
+
+    The fingerprint is that of who wrote to whom and of the number that the parts of one text share.
+    """
+
+    __tablename__ = "inbound_parts"
+
+    account: Mapped[str] = mapped_column(String(64), primary_key=True)
+    fingerprint: Mapped[bytes] = mapped_column(Blob, primary_key=True)
+    number: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    sealed: Mapped[bytes] = mapped_column(Blob)
+    at: Mapped[float] = mapped_column(Float)
+
+
 class AuditEntry(Table):
     """Who did what. Each row carries the hash of the one before, so that a removed row shows."""
 

@@ -12,7 +12,6 @@ import structlog
 from aiosmpplib.protocol import SubmitSm
 from aiosmpplib.state import NPI, TON, PhoneNumber
 
-from alerting.domain import gsm
 from alerting.domain.delivery import (
     Accepted,
     ChannelHalted,
@@ -26,14 +25,14 @@ from alerting.domain.delivery import (
 )
 from alerting.domain.delivery import Channel as ChannelName
 from alerting.domain.gsm import Encoding
-from alerting.domain.sms import Part, parts_of
+from alerting.domain.recipients import reads_texts
+from alerting.domain.sms import Part, in_letters_of_sms, parts_of
 from consumers.channel import Account, Called, Pairs, Report, Secret, Text
 from consumers.channels import smpp
 from consumers.channels.smpp import BindRefused, Delivered, NotSpoken, Reply, Session, Silence
 
 log = structlog.get_logger()
 
-ADDRESS = re.compile(r"\+[1-9][0-9]{6,14}")
 PASSWORD = re.compile(r"[!-~]{1,8}")
 """SMPP 3.4, 5.2.2: at most eight characters and a NUL."""
 SYSTEM_ID = re.compile(r"[!-~]{1,15}")
@@ -160,7 +159,7 @@ class SmsSmpp:
 
     async def send(self, account: Account, address: str, text: Text, reference: str) -> Outcome:
         """One text to one telephone, in as many parts as it takes. Raises ChannelHalted and TextRejected."""
-        if ADDRESS.fullmatch(address) is None:
+        if not reads_texts(address):
             return Refused(Reason.NOT_REACHABLE_HERE)
         known = CODINGS.get(account.settings.get("data_coding", "gsm"))
         if known is None:
@@ -313,12 +312,6 @@ def _halt_or_wait(account: str, status: int) -> Exception:
 
 
 # ── what is said ────────────────────────────────────────────────────────────────────────────────────
-
-
-def in_letters_of_sms(text: str) -> str:
-    """As Italians write it without the letters that would double its price; as it was where these do not reach."""
-    written = gsm.transliterated(text)
-    return written if gsm.encoding_of(written) is Encoding.GSM_7 else text
 
 
 def _submit_sm(account: Account, address: str, part: Part, coding: str | None, text: Text) -> Callable[[], SubmitSm]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 import uvloop
 
-from consumers.simulators import email, sms_smpp, telegram, web_push, whatsapp
+from consumers.simulators import email, sms_http, sms_smpp, telegram, web_push, whatsapp
 from consumers.simulators.serving import Served
 
 app = typer.Typer(help="Simulated providers on real sockets.", no_args_is_help=True, add_completion=False)
@@ -71,6 +71,22 @@ def run_sms(
 def run_web_push(port: int = 9106, host: Host = "127.0.0.1", config: ConfigFile = None) -> None:
     """A push service, and the browsers that POST /__sim/subscribe makes."""
     serve_until_told(lambda: web_push.start(_read(config), host=host, port=port))
+
+
+@app.command("sms-rest")
+def run_sms_rest(
+    port: int = 9105,
+    host: Host = "127.0.0.1",
+    config: ConfigFile = None,
+    house: Annotated[
+        str | None, typer.Option(help="Whose message types: skebby, trendoo, aruba, mobyt, smsend.")
+    ] = None,
+) -> None:
+    """An SMS provider that speaks the REST API of Skebby, Aruba SMS and their like."""
+    changes = _read(config)
+    if house is not None:
+        changes["house"] = house
+    serve_until_told(lambda: sms_http.start(changes, host=host, port=port))
 
 
 def _read(config: Path | None) -> dict[str, Any]:

@@ -7,11 +7,13 @@ import pytest
 from aiohttp import ClientSession, web
 
 from consumers.channels.email import Email
+from consumers.channels.sms_http import SmsHttp
 from consumers.channels.sms_smpp import SmsSmpp
 from consumers.channels.telegram import Telegram
 from consumers.channels.web_push import WebPush
 from consumers.channels.whatsapp import WhatsApp
 from consumers.simulators import email as email_simulator
+from consumers.simulators import sms_http as sms_rest_simulator
 from consumers.simulators import sms_smpp as sms_simulator
 from consumers.simulators import telegram as telegram_simulator
 from consumers.simulators import web_push as web_push_simulator
@@ -22,6 +24,7 @@ from tests.contract.fornacette import (
     IN_A_HURRY,
     POSTMARKS,
     PUBLIC_URL,
+    SMS_ACCESS_TOKEN,
     SMS_PASSWORD,
     SMS_USER,
     TELEGRAM_BOT,
@@ -31,6 +34,7 @@ from tests.contract.fornacette import (
     Farewells,
     Mailbox,
     Notebook,
+    Orderbook,
 )
 from tests.contract.telegram_parts import Ids, Posts
 
@@ -117,6 +121,27 @@ def notebook() -> Notebook:
 @pytest.fixture
 async def sms(notebook: Notebook) -> AsyncIterator[SmsSmpp]:
     adapter = SmsSmpp(notebook, **IN_A_HURRY)
+    yield adapter
+    await adapter.close()
+
+
+@pytest.fixture
+async def sms_house() -> AsyncIterator[Served]:
+    """An SMS provider that speaks HTTP, with Fornacette's user and alias."""
+    known = {"password": SMS_PASSWORD, "access_token": SMS_ACCESS_TOKEN, "senders": ["Fornacette"]}
+    served = await sms_rest_simulator.start({"accounts": {SMS_USER: known}, "per_second": 2000, "burst": 1.0})
+    yield served
+    await served.close()
+
+
+@pytest.fixture
+def orderbook() -> Orderbook:
+    return Orderbook()
+
+
+@pytest.fixture
+async def sms_rest(orderbook: Orderbook) -> AsyncIterator[SmsHttp]:
+    adapter = SmsHttp(orderbook, **IN_A_HURRY)
     yield adapter
     await adapter.close()
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from aiohttp import ClientSession, web
@@ -13,7 +13,7 @@ from alerting.domain.delivery import Channel as ChannelName
 from alerting.domain.push import Subscription
 from alerting.postmarks import Postmarks
 from alerting.vapid import Vapid
-from consumers.channel import Account, Called, Report, Secret
+from consumers.channel import Account, Called, Report, Secret, Stands
 from consumers.simulators.serving import Served
 
 WHATSAPP_TOKEN = "EAAGfornacette7nobodyMayReadThis"
@@ -27,6 +27,7 @@ PUBLIC_URL = "https://allerta.fornacette.example"
 VAPID = Vapid.read("q1dXpw3UpT5VOmu_cf_v6ih07Aems3njxI-JWgLcM94")
 
 SMS_USER, SMS_PASSWORD = "fornacette", "Arno1966"
+SMS_ACCESS_TOKEN = "fornacette7nobodyMayReadThisEither"
 
 IN_A_HURRY: dict[str, Any] = {
     "connect": timedelta(seconds=0.5),
@@ -114,6 +115,26 @@ def web_push_account(base_url: str = "", **changes: Any) -> Account:
     return Account(**(known | changes))
 
 
+def sms_rest_account(base_url: str, **changes: Any) -> Account:
+    """Fornacette's alias at a provider that speaks HTTP, as the adapter knows it."""
+    known: dict[str, Any] = {
+        "name": "sms-fornacette",
+        "authority": "fornacette",
+        "paced_as": "sms-fornacette",
+        "channel": ChannelName.SMS,
+        "base_url": base_url,
+        "token": Secret(SMS_ACCESS_TOKEN),
+        "settings": {
+            "sender": "Fornacette",
+            "protocol": "rest",
+            "user": SMS_USER,
+            "message_type": "GP",
+            "authentication": "access-token",
+        },
+    }
+    return Account(**(known | changes))
+
+
 @dataclass
 class Farewells:
     """What push services said, for a test that needs no database."""
@@ -126,6 +147,24 @@ class Farewells:
 
     def gone(self, account: Account, subscription: Subscription) -> None:
         self.left.append(subscription)
+
+
+@dataclass
+class Orderbook:
+    """Which texts are to be asked after, for a test that needs no database."""
+
+    open: list[str] = field(default_factory=list)
+
+    def placed(self, account: Account, reference: str, expires: datetime | None) -> None:
+        self.open.append(reference)
+
+    def not_taken(self, reference: str) -> None:
+        if reference in self.open:
+            self.open.remove(reference)
+
+    async def run(self, accounts: Callable[[], list[Account]], stands: Stands) -> None: ...
+
+    async def flush(self) -> None: ...
 
 
 @dataclass

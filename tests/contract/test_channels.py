@@ -37,6 +37,7 @@ from consumers.channels import email as email_channel
 from consumers.channels import whatsapp as whatsapp_channel
 from consumers.channels.email import Email, Said
 from consumers.channels.line import Words
+from consumers.channels.sms_http import SmsHttp
 from consumers.channels.sms_smpp import SmsSmpp
 from consumers.channels.telegram import Telegram
 from consumers.channels.web_push import WebPush
@@ -47,6 +48,7 @@ from tests.contract.fornacette import (
     IN_A_HURRY,
     POSTMARKS,
     PUBLIC_URL,
+    SMS_ACCESS_TOKEN,
     SMS_PASSWORD,
     TELEGRAM_TOKEN,
     VAPID,
@@ -55,6 +57,7 @@ from tests.contract.fornacette import (
     email_account,
     received,
     sms_account,
+    sms_rest_account,
     telegram_account,
     tell,
     web_push_account,
@@ -108,18 +111,18 @@ class PushWay(Way):
         return await super().send(address, text, **changes)
 
 
-@pytest.fixture(params=["whatsapp", "telegram", "email", "sms", "web_push"])
+@pytest.fixture(params=["whatsapp", "telegram", "email", "sms", "sms-rest", "web_push"])
 def way(request: pytest.FixtureRequest) -> Way:
     return _way(request)
 
 
-@pytest.fixture(params=["whatsapp", "telegram", "email", "sms"])
+@pytest.fixture(params=["whatsapp", "telegram", "email", "sms", "sms-rest"])
 def provider_way(request: pytest.FixtureRequest) -> Way:
     """For what only a provider of one's own does. Of push services test_web_push.py says what they do instead."""
     return _way(request)
 
 
-@pytest.fixture(params=["whatsapp", "telegram", "web_push"])
+@pytest.fixture(params=["whatsapp", "telegram", "sms-rest", "web_push"])
 def http_way(request: pytest.FixtureRequest) -> Way:
     """For what a line can only do where HTTP is spoken on it; test_email.py and test_sms_smpp.py have the others."""
     return _way(request)
@@ -158,6 +161,20 @@ def _way(request: pytest.FixtureRequest) -> Way:
             another=lambda **how: SmsSmpp(notebook, **how),
             url=smsc.simulator.smpp_url,
             scheme="smpp",
+        )
+    if request.param == "sms-rest":
+        house, orderbook = request.getfixturevalue("sms_house"), request.getfixturevalue("orderbook")
+        return Way(
+            adapter=request.getfixturevalue("sms_rest"),
+            served=house,
+            account_at=sms_rest_account,
+            person=lambda suffix: f"+393331234{suffix:0>3}",
+            not_an_address="3331234567",
+            token=SMS_ACCESS_TOKEN,
+            too_long=Text("Evacuare. " * 500),
+            gone_code=401,
+            another=lambda **how: SmsHttp(orderbook, **how),
+            url=house.base_url,
         )
     if request.param == "whatsapp":
         meta = request.getfixturevalue("meta")
@@ -217,7 +234,9 @@ async def test_four_hundred_at_once_get_one_each(way: Way, http: ClientSession) 
     patient = way.another()  # as in service: four hundred take a while where another worker has the other core
 
     try:
-        outcomes = await asyncio.gather(*(patient.send(way.account, person, EVACUATE, "att_1") for person in people))
+        outcomes = await asyncio.gather(
+            *(patient.send(way.account, person, EVACUATE, f"att_{n}") for n, person in enumerate(people))
+        )
     finally:
         await patient.close()
 
@@ -575,7 +594,7 @@ def test_an_unknown_answer_never_costs_a_person_the_alert(classify: Classify, st
         assert not isinstance(classify(status, answer), Refused) or (classify, status) == (email_verdict, 551)
 
 
-@pytest.mark.parametrize("provider", ["whatsapp", "telegram", "email", "sms", "web-push"])
+@pytest.mark.parametrize("provider", ["whatsapp", "telegram", "email", "sms", "sms-rest", "web-push"])
 def test_a_simulator_is_a_process_of_its_own_and_leaves_when_asked(provider: str, tmp_path: Path) -> None:
     file = tmp_path / "config.json"
     file.write_text('{"latency": 0.01}')
@@ -592,7 +611,7 @@ def test_a_simulator_is_a_process_of_its_own_and_leaves_when_asked(provider: str
 def test_the_send_path_does_not_know_that_simulators_exist() -> None:
     program = (
         "import sys; import consumers.channels.whatsapp, consumers.channels.telegram, consumers.channels.email,"
-        " consumers.channels.sms_smpp, consumers.channels.web_push;"
+        " consumers.channels.sms_smpp, consumers.channels.sms_http, consumers.channels.web_push;"
         "print([m for m in sys.modules if 'simulators' in m])"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

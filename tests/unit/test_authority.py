@@ -237,6 +237,12 @@ FORNACETTE = "    [43.676, 10.607], [43.660, 10.603], [43.664, 10.591]"
             swap('channel = "web_push"\n', 'channel = "web_push"\nsettings = { page = "avvisi.html" }\n'),
             "settings.page 'avvisi.html' does not fit; write the https",
         ),
+        (sms(protocol="rest", message_type="GP"), r"'smpp://smsc.example:2775' .* begins with https://"),
+        (sms(protocol="rest", url="https://api.skebby.it"), "settings.message_type '' is not known; write GP or TI"),
+        (
+            sms(protocol="rest", url="https://api.skebby.it", message_type="GP", authentication="oauth"),
+            "settings.authentication 'oauth' is not known; write password or access-token",
+        ),
         (swap('name = "Comune di Calcinaia"', 'name = " "'), "name is empty"),
         (swap("https://", "http://"), "policy.url .* does not fit; write an https"),
         (swap("[policy]\n", "[policy]\nhash = 'x'\n"), "policy.hash is not a key .*; remove it"),
