@@ -28,7 +28,9 @@ from alerting.domain.delivery import (
 )
 from consumers.channel import Account, Secret, Standing, Text
 from consumers.channels import sms_http
+from consumers.channels.sms import Sms
 from consumers.channels.sms_http import STANDINGS, SmsHttp, classify, standing_of
+from consumers.channels.sms_smpp import SmsSmpp
 from consumers.simulators import sms_http as house
 from consumers.simulators.serving import Served
 from tests.contract.fornacette import (
@@ -37,6 +39,7 @@ from tests.contract.fornacette import (
     SMS_USER,
     Orderbook,
     received,
+    sms_account,
     sms_rest_account,
     tell,
 )
@@ -477,3 +480,22 @@ def test_no_answer_of_a_login_is_kept_but_two_keys() -> None:
     assert sms_http.KEYS.fullmatch("fornacette;abc")
     for wrong in ("a;b;c", "a;", ";b", "a;b\nX-Evil: 1", "a;b c"):
         assert sms_http.KEYS.fullmatch(wrong) is None
+
+
+# ── both protocols in one process ───────────────────────────────────────────────────────────────────
+
+
+async def test_each_account_speaks_its_own_protocol(
+    sms: SmsSmpp, sms_rest: SmsHttp, smsc: Served, sms_house: Served, http: ClientSession
+) -> None:
+    both = Sms(sms, sms_rest)
+    smpp = sms_account(smsc.simulator.smpp_url)  # type: ignore[attr-defined]
+    assert isinstance(await both.send(smpp, MARIA, EVACUATE, "7.1.1"), Accepted)
+    assert isinstance(await both.send(account(sms_house), MARIA, EVACUATE, "7.2.1"), Accepted)
+    assert [len(await received(served, http)) for served in (smsc, sms_house)] == [1, 1]
+
+
+async def test_a_protocol_nobody_speaks_halts_before_the_call(sms: SmsSmpp, sms_rest: SmsHttp) -> None:
+    fax = sms_account("smpp://127.0.0.1:1", settings={"protocol": "fax"})
+    with pytest.raises(ChannelHalted, match="neither smpp nor rest"):
+        await Sms(sms, sms_rest).send(fax, MARIA, EVACUATE, "7.1.1")
