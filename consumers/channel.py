@@ -7,6 +7,7 @@ from typing import Protocol
 
 from alerting.domain.delivery import Channel as ChannelName
 from alerting.domain.delivery import Outcome, Progress, Reason
+from alerting.domain.sms import Wrote
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,17 @@ class Pairs(Protocol):
 
     async def flush(self) -> None:
         """Keep all there is, at once."""
+        ...
+
+
+# ── providers that hand us what people write on the line we send on ─────────────────────────────────
+
+
+class Inbox(Protocol):
+    """Where it is kept until somebody reads it."""
+
+    async def wrote(self, account: str, wrote: Wrote) -> None:
+        """Somebody wrote to an account; returns when that is kept, so that the provider can be told we have it."""
         ...
 
 

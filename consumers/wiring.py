@@ -5,6 +5,7 @@ from typing import Any
 
 from alerting import authorities, vapid
 from alerting.domain.delivery import Channel
+from alerting.sms_inbox import SmsInbox
 from alerting.persistence import Database, tables
 from alerting.postmarks import Postmarks
 from alerting.sealing import Seal
@@ -34,7 +35,7 @@ def adapter(channel: Channel, settings: Settings, database: Database, seal: Seal
         case Channel.EMAIL:
             return Email(Postmarks(settings.key_bytes), settings.public_url)
         case Channel.SMS:
-            return Sms(SmsSmpp(Pairing(database, seal)), SmsHttp(Polling(database)))
+            return Sms(SmsSmpp(Pairing(database, seal), SmsInbox(database, seal)), SmsHttp(Polling(database)))
         case Channel.WEB_PUSH:
             leaving = Leaving(database, seal, authorities.load(settings.authorities_folder))
             return WebPush(Postmarks(settings.key_bytes), leaving, settings.push_hosts)

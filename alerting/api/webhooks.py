@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qs
 
 import structlog
 from fastapi import APIRouter, Depends, Request
@@ -23,8 +25,9 @@ from alerting.domain.authority import ChannelAccess
 from alerting.domain.delivery import Channel
 from alerting.domain.events import ReceiptCame
 from alerting.domain.lanes import Lane
+from alerting.domain.sms import Alphabet, Wrote
 from alerting.postmarks import Postmarks
-from alerting.webhooks import Pressed, Receipt, email, telegram, whatsapp
+from alerting.webhooks import Pressed, Receipt, email, sms, telegram, whatsapp
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
 log = structlog.get_logger()
@@ -111,16 +114,51 @@ async def take_bounce(account: str, request: Request, parts: Parts = Depends(par
     return Ignored(texts=0, receipts=receipts, ignored=1 - receipts)
 
 
+@router.post("/sms/{account}", summary="Take what an SMS provider posts")
+async def take_sms(account: str, request: Request, parts: Parts = Depends(parts_of)) -> Ignored:
+    """What people write to the comune's number, and what became of a text: a form or JSON. What is neither is counted.
+
+    Its secret is the webhook_secret of the account: `Authorization: Bearer …`, the password of Basic, or `?token=…`.
+    """
+    access = next((one for one in _accesses(parts, Channel.SMS) if one.name == account), None)
+    expected = _secrets(parts, "webhook_secret", Channel.SMS).get(account, "")
+    header, in_address = request.headers.get("authorization"), request.query_params.get("token")
+    if access is None or not sms.verify_secret(expected, header, in_address):
+        raise await _refused(parts, Channel.SMS, "Authorization or token is not the webhook_secret of this account")
+    said = _form_or_json(request.headers.get("content-type", ""), await limited(request, MOST_BYTES).body())
+    match sms.read_push(said, datetime.now(UTC)):
+        case InboundText() as text if text.provider_message_id:
+            await _keep(parts, [(access, _fields(text), text.provider_message_id)])
+        case InboundText() as text:
+            words = (text.text or "").encode("utf-16-be", "replace")
+            await inbox.SmsInbox(parts.database, parts.seal).take(
+                access.name, Wrote(text.sender, access.identity, words, Alphabet.UCS_2)
+            )
+        case Receipt() as receipt:
+            receipts = await _pass_on(parts, [receipt], Channel.SMS)
+            return Ignored(texts=0, receipts=receipts, ignored=1 - receipts)
+        case None:
+            return Ignored(texts=0, receipts=0, ignored=1)
+    return Ignored(texts=1, receipts=0, ignored=0)
+
+
+def _form_or_json(content_type: str, raw: bytes) -> dict[str, object]:
+    """The fields of a call. Of a field that is there twice the first counts."""
+    if content_type.partition(";")[0].strip().lower() == "application/x-www-form-urlencoded":
+        return {name: values[0] for name, values in parse_qs(raw.decode("utf-8", "replace")).items()}
+    said = _parsed(raw)
+    return said if isinstance(said, dict) else {}
+
+
 # ── texts of citizens ───────────────────────────────────────────────────────────────────────────────
 
 
 async def _keep(parts: Parts, texts: Sequence[tuple[ChannelAccess, inbox.Told]]) -> None:
     if not texts:
         return
-    now = datetime.now(UTC)
     async with parts.database.write() as session:
         for access, told in texts:
-            await inbox.keep(session, access.name, access.channel, told, parts.seal, now)
+            await inbox.keep(session, access.name, access.channel, told, parts.seal, datetime.now(UTC))
 
 
 # ── receipts ────────────────────────────────────────────────────────────────────────────────────────

@@ -1,6 +1,8 @@
-"""A text as an SMSC is given it: the octets of each part, and which part of which text it is."""
+"""A text as an SMSC is given it, or gives it to us: the octets of each part, and which part of which text it is."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
 
 from alerting.domain import gsm
 from alerting.domain.gsm import Encoding
@@ -93,3 +95,98 @@ def in_letters_of_sms(text: str) -> str:
     """As Italians write it without the letters that would double its price; as it was where these do not reach."""
     written = gsm.transliterated(text)
     return written if gsm.encoding_of(written) is Encoding.GSM_7 else text
+
+
+# ── what people write ───────────────────────────────────────────────────────────────────────────────
+
+
+class Alphabet(Enum):
+    """How the octets of a text are to be read."""
+
+    GSM_7 = "gsm-7"  # one septet an octet
+    LATIN_1 = "latin-1"
+    UCS_2 = "ucs-2"
+
+
+@dataclass(frozen=True, slots=True)
+class Wrote:
+    """One part of what a person wrote: part `number` of `parts`, which share a `reference`."""
+
+    sender: str = field(repr=False)
+    to: str
+    octets: bytes = field(repr=False)
+    alphabet: Alphabet
+    reference: int = 0
+    parts: int = 1
+    number: int = 1
+
+
+LETTER_OF = {octets: letter for letter, octets in SEPTETS.items()}
+
+
+def alphabet_of(data_coding: int, *, latin_1: bool = False) -> Alphabet | None:
+    """How a text with this data_coding is read; None for what are no letters. `latin_1`: what 0 means to this SMSC.
+
+    SMPP 3.4, 5.2.19; from 0x10 on 3GPP TS 23.038, 4, whose letters are those of a telephone.
+    """
+    by_coding = {
+        0: Alphabet.LATIN_1 if latin_1 else Alphabet.GSM_7,
+        1: Alphabet.LATIN_1,  # IA5 is the half of it that both have
+        3: Alphabet.LATIN_1,
+        8: Alphabet.UCS_2,
+    }
+    if data_coding < 0x10:
+        return by_coding.get(data_coding)
+    if data_coding < 0x80:
+        return (Alphabet.GSM_7, None, Alphabet.UCS_2, None)[data_coding >> 2 & 0b11]
+    if data_coding >> 4 in (0xC, 0xD):
+        return Alphabet.GSM_7
+    if data_coding >> 4 == 0xE:
+        return Alphabet.UCS_2
+    if data_coding >> 4 == 0xF:
+        return None if data_coding & 0b100 else Alphabet.GSM_7
+    return None
+
+
+def part_said(octets: bytes) -> tuple[int, int, int, bytes] | None:
+    """Reference, parts, number and body of octets that begin with a header; None where it breaks off.
+
+    A header that speaks of other things is left aside. A part that cannot be, like the fifth of three, is a text of
+    its own.
+    """
+    if not octets or len(octets) <= octets[0]:
+        return None
+    header, body = octets[1 : octets[0] + 1], octets[octets[0] + 1 :]
+    at = 0
+    while at + 1 < len(header):
+        tag, value = header[at], header[at + 2 : at + 2 + header[at + 1]]
+        at += 2 + header[at + 1]
+        if (tag, len(value)) in ((0x00, 3), (0x08, 4)):
+            *reference, parts, number = value
+            if 1 <= number <= parts:
+                return int.from_bytes(bytes(reference), "big"), parts, number, body
+    return 0, 1, 1, body
+
+
+def words_of(bodies: Sequence[bytes], alphabet: Alphabet) -> str:
+    """What the parts say together: a letter may have been cut in two between them. Never raises."""
+    octets = b"".join(bodies)
+    match alphabet:
+        case Alphabet.UCS_2:
+            return octets.decode("utf-16-be", "replace")
+        case Alphabet.LATIN_1:
+            return octets.decode("latin-1")
+        case Alphabet.GSM_7:
+            # Septets have no eighth bit: an SMSC that says so and has one takes its default for Latin-1.
+            return octets.decode("latin-1") if any(octet > 0x7F for octet in octets) else _from_septets(octets)
+
+
+def _from_septets(octets: bytes) -> str:
+    letters, at, escape = [], 0, LETTERS.index(ESCAPE)
+    while at < len(octets):
+        width = 2 if octets[at] == escape and at + 1 < len(octets) else 1
+        # Of a letter we do not know, TS 23.038 shows the one behind the escape.
+        piece = octets[at : at + width]
+        letters.append(LETTER_OF.get(piece) or LETTER_OF.get(piece[1:], " "))
+        at += width
+    return "".join(letters)

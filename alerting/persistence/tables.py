@@ -818,9 +818,10 @@ class AwaitedReceipt(Table):
 
 
 class InboundPart(Table):
-    """One part of a text a citizen wrote by SMS, sealed until all parts of it have come; forgotten after a day.
+    """One part of a text a citizen wrote by SMS, sealed until all parts of it have come, and by its content afterwards.
 
-    The fingerprint is that of who wrote to whom and of the number that the parts of one text share.
+    `fingerprint` is that of who wrote to whom and of the number that the parts of one text share, `content` that of
+    what it says, both keyed: an SMSC gives texts no name, and says again what it was not answered in time.
     """
 
     __tablename__ = "inbound_parts"
@@ -828,8 +829,11 @@ class InboundPart(Table):
     account: Mapped[str] = mapped_column(String(64), primary_key=True)
     fingerprint: Mapped[bytes] = mapped_column(Blob, primary_key=True)
     number: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
-    sealed: Mapped[bytes] = mapped_column(Blob)
+    content: Mapped[bytes] = mapped_column(Blob)
+    sealed: Mapped[bytes | None] = mapped_column(Blob)
     at: Mapped[float] = mapped_column(Float)
+
+    __table_args__ = (Index("inbound_parts_by_age", "at"),)
 
 
 class AuditEntry(Table):

@@ -39,8 +39,13 @@ QUIET = 30.0
 GENERIC_NACK, DELIVER_SM, UNBIND, ENQUIRE_LINK = 0x80000000, 0x05, 0x06, 0x15
 IS_ANSWER = 0x80000000
 RECEIPTED_MESSAGE_ID, MESSAGE_STATE, MESSAGE_PAYLOAD = 0x001E, 0x0427, 0x0424
-IS_RECEIPT = 0b00111100
+SAR_REFERENCE, SAR_PARTS, SAR_NUMBER = 0x020C, 0x020E, 0x020F
+KIND = 0b00111100
 """The bits of esm_class that say what a deliver_sm is."""
+IS_TEXT, IS_RECEIPT = 0b000, 0b100
+HAS_HEADER = 0x40
+INTERNATIONAL = 1
+"""A type of number: it begins with its country."""
 
 
 class NotSpoken(Exception):
@@ -69,7 +74,11 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """A deliver_sm, as far as anybody here needs it. `state` is of the parameter message_state."""
+    """A deliver_sm, as far as anybody here needs it. `state` is of the parameter message_state.
+
+    `words` are a receipt's; of what a person wrote, `octets` and `coding` say what letters they are, `has_header`
+    that they begin with which part it is, and `part` (reference, parts, number) where parameters say that.
+    """
 
     source: str
     destination: str
@@ -77,6 +86,12 @@ class Delivered:
     message_id: str
     state: int | None
     words: str
+    is_text: bool = False
+    with_country: bool = True
+    octets: bytes = b""
+    coding: int = 0
+    has_header: bool = False
+    part: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,25 +301,41 @@ def read_deliver_sm(body: bytes) -> Delivered | None:
     """SMPP 3.4, 4.6.1; None where it breaks off. By hand: aiosmpplib refuses receipts with an `err` of letters."""
     try:
         _, at = _text_at(body, 0)
+        kind_of_number = body[at]
         source, at = _text_at(body, at + 2)
         destination, at = _text_at(body, at + 2)
         esm_class = body[at]
         _, at = _text_at(body, at + 3)
         _, at = _text_at(body, at)
-        length = body[at + 4]
-        words, at = body[at + 5 : at + 5 + length], at + 5 + length
+        coding, length = body[at + 2], body[at + 4]
+        octets, at = body[at + 5 : at + 5 + length], at + 5 + length
         more = dict(_parameters(body[at:]))
+        octets = octets or more.get(MESSAGE_PAYLOAD, b"")
     except (IndexError, ValueError, struct.error):
         return None
     state = more.get(MESSAGE_STATE)
     return Delivered(
         source,
         destination,
-        esm_class & IS_RECEIPT == 0b100,
+        esm_class & KIND == IS_RECEIPT,
         _first_text(more.get(RECEIPTED_MESSAGE_ID, b"")),
         state[0] if state else None,
-        (words or more.get(MESSAGE_PAYLOAD, b"")).decode("latin-1"),
+        octets.decode("latin-1"),
+        is_text=esm_class & KIND == IS_TEXT,
+        with_country=kind_of_number == INTERNATIONAL,
+        octets=octets,
+        coding=coding,
+        has_header=bool(esm_class & HAS_HEADER),
+        part=_part_in(more),
     )
+
+
+def _part_in(parameters: dict[int, bytes]) -> tuple[int, int, int] | None:
+    """SMPP 3.4, 5.3.2.22 to 24; None where they are not all there, or say nothing that can be."""
+    reference, parts, number = (
+        int.from_bytes(parameters.get(tag, b""), "big") for tag in (SAR_REFERENCE, SAR_PARTS, SAR_NUMBER)
+    )
+    return (reference, parts, number) if 1 <= number <= parts and 1 < parts <= 255 else None
 
 
 def _text_at(body: bytes, at: int) -> tuple[str, int]:

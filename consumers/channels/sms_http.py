@@ -27,6 +27,7 @@ from alerting.domain.delivery import Channel as ChannelName
 from alerting.domain.gsm import Encoding
 from alerting.domain.recipients import reads_texts
 from alerting.domain.sms import in_letters_of_sms
+from alerting.webhooks.sms import LAST, STATUSES
 from consumers.channel import Account, Orders, Secret, Standing, Text
 from consumers.channels.line import Answer, Line, endpoint, json_object, without_a_code
 
@@ -50,23 +51,6 @@ MOST_PARTS = 10
 """As over SMPP: each is paid."""
 IN_WORDS = {Encoding.GSM_7: "gsm", Encoding.UCS_2: "ucs2"}
 
-# What becomes of a text, by the documentation's "Get SMS message state" and channels.md 3.4; read November 2026.
-STANDINGS = {
-    **dict.fromkeys(("WAITING", "SCHEDULED"), Standing(Progress.ACCEPTED)),
-    **dict.fromkeys(("SENT", "WAIT4DLVR"), Standing(Progress.SENT)),
-    "DLVRD": Standing(Progress.DELIVERED, is_final=True),
-    # No operator said anything for 48 hours: it may have arrived, and nobody will ever say more.
-    "TIMEOUT": Standing(Progress.SENT, is_final=True),
-    **dict.fromkeys(
-        ("UNKNRCPT", "UNKNPFX", "INVALIDDST"), Standing(Progress.FAILED, Reason.NOT_REACHABLE_HERE, is_final=True)
-    ),
-    **dict.fromkeys(("BLACKLISTED", "KO"), Standing(Progress.FAILED, Reason.POLICY, is_final=True)),
-    "TOOM4NUM": Standing(Progress.FAILED, Reason.PAIR_THROTTLED, is_final=True),
-    "TOOM4USER": Standing(Progress.FAILED, Reason.DAILY_QUOTA, is_final=True),
-    "INVALIDCONTENTS": Standing(Progress.FAILED, Reason.TEXT_REJECTED, is_final=True),
-    "DEMO": Standing(Progress.FAILED, Reason.CHANNEL_HALTED, is_final=True),
-    "ERROR": Standing(Progress.FAILED, Reason.UNKNOWN_ANSWER, is_final=True),
-}
 SPARED_FOR = timedelta(hours=1)
 """Of somebody who had too many texts in 24 hours; when the first of them is a day old, nobody says."""
 
@@ -146,10 +130,11 @@ def standing_of(body: bytes, *, awaits_receipt: bool) -> Standing | None:
     recipients = answer.get("recipients")
     if not isinstance(recipients, list) or len(recipients) != 1 or not isinstance(recipients[0], dict):
         return None
-    standing = STANDINGS.get(str(recipients[0].get("status")))
-    if standing is not None and standing.progress is Progress.SENT and not awaits_receipt:
-        return Standing(Progress.SENT, is_final=True)
-    return standing
+    status = str(recipients[0].get("status"))
+    if status not in STATUSES:
+        return None
+    progress, reason = STATUSES[status]
+    return Standing(progress, reason, status in LAST or (progress is Progress.SENT and not awaits_receipt))
 
 
 def not_taken(standing: Standing | None, account: str) -> Outcome:

@@ -25,9 +25,9 @@ from alerting.domain.delivery import (
 )
 from alerting.domain.delivery import Channel as ChannelName
 from alerting.domain.gsm import Encoding
-from alerting.domain.recipients import reads_texts
-from alerting.domain.sms import Part, in_letters_of_sms, parts_of
-from consumers.channel import Account, Called, Pairs, Report, Secret, Text
+from alerting.domain.recipients import AddressError, from_wa_id, phone, reads_texts
+from alerting.domain.sms import Part, Wrote, alphabet_of, in_letters_of_sms, part_said, parts_of
+from consumers.channel import Account, Called, Inbox, Pairs, Report, Secret, Text
 from consumers.channels import smpp
 from consumers.channels.smpp import BindRefused, Delivered, NotSpoken, Reply, Session, Silence
 
@@ -135,6 +135,21 @@ def report_of(delivered: Delivered, account: str) -> Report | None:
     return Report(account, name, (delivered.source, delivered.destination), *known)
 
 
+def written(delivered: Delivered, *, latin_1: bool) -> Wrote | None:
+    """What a person wrote; None where it is no text, or nobody's who could be answered."""
+    alphabet = alphabet_of(delivered.coding, latin_1=latin_1)
+    try:
+        sender = from_wa_id(delivered.source) if delivered.with_country else phone(delivered.source)
+    except AddressError:
+        return None
+    part = (*(delivered.part or (0, 1, 1)), delivered.octets)
+    said = part_said(delivered.octets) if delivered.has_header else part
+    if alphabet is None or said is None:
+        return None
+    reference, parts, number, octets = said
+    return Wrote(sender.e164, delivered.destination, octets, alphabet, reference, parts, number)
+
+
 class SmsSmpp:
     """Every account has a line of its own in this process, bound as long as it works.
 
@@ -146,12 +161,14 @@ class SmsSmpp:
     def __init__(
         self,
         pairs: Pairs,
+        inbox: Inbox,
         *,
         limit_per_host: int = 20,
         connect: timedelta = timedelta(seconds=3),
         total: timedelta = timedelta(seconds=10),
     ) -> None:
         self.pairs = pairs
+        self._inbox = inbox
         self._window = limit_per_host
         self._connect = connect
         self._patience = total
@@ -219,14 +236,17 @@ class SmsSmpp:
         key = (account.base_url, user, account.token)
         if key not in self._lines:
             self._lines[key] = _Line(account, user, self._window, self._connect, self._patience, self._heard)
+        self._lines[key].speaks_for(account)
         return self._lines[key]
 
-    async def _heard(self, account: str, delivered: Delivered) -> None:
-        report = report_of(delivered, account) if delivered.is_receipt else None
-        if report is None:
-            log.warning("an SMSC said something nobody here understands", account=account)
-        else:
+    async def _heard(self, line: "_Line", delivered: Delivered) -> None:
+        """Returns when it is kept. What nobody here understands is not worth hearing again."""
+        if delivered.is_receipt and (report := report_of(delivered, line.paced_as)):
             await self.pairs.reported(report)
+        elif delivered.is_text and (wrote := written(delivered, latin_1=line.takes_default_for_latin_1)):
+            await self._inbox.wrote(line.account_at(wrote.to), wrote)
+        else:
+            log.warning("an SMSC said something nobody here understands", account=line.paced_as)
 
 
 class _Line:
@@ -239,7 +259,7 @@ class _Line:
         window: int,
         within: timedelta,
         patience: timedelta,
-        heard: Callable[[str, Delivered], Awaitable[None]],
+        heard: Callable[["_Line", Delivered], Awaitable[None]],
     ) -> None:
         address = smpp.endpoint(account.base_url)
         if address is None:
@@ -255,6 +275,20 @@ class _Line:
         self._failures = 0
         self._not_before = 0.0
         self._failure: Exception = NotSpoken()
+        self._accounts: dict[str, str] = {}
+        self.paced_as = account.paced_as
+
+    @property
+    def takes_default_for_latin_1(self) -> bool:
+        return self._account.settings.get("data_coding") == "default-latin-1"
+
+    def speaks_for(self, account: Account) -> None:
+        """One user of an SMSC may be several comuni's, each with a number of its own."""
+        self._accounts[account.settings.get("sender", "")] = account.name
+
+    def account_at(self, number: str) -> str:
+        """Whom somebody wrote to. Nobody can write to an alias: a number of the provider's own is the line's."""
+        return self._accounts.get(f"+{number.removeprefix('+')}", self._account.name)
 
     async def session(self) -> Session:
         """Bound. Raises NotSpoken and ChannelHalted, again at once while the SMSC is left alone."""
@@ -271,14 +305,13 @@ class _Line:
     async def _bound(self) -> Session:
         if asyncio.get_running_loop().time() < self._not_before:
             raise self._failure
-        name = self._account.paced_as
         try:
             session = await smpp.connect(
                 self._address,
                 within=self._within,
                 window=self._window,
                 patience=self._patience,
-                heard=lambda delivered: self._heard(name, delivered),
+                heard=lambda delivered: self._heard(self, delivered),
             )
             try:
                 await session.bind(self._user, self._account.token.value)
@@ -293,7 +326,7 @@ class _Line:
             self._leave_alone(failure)
             raise
         self._failures = 0
-        log.info("bound", account=name)
+        log.info("bound", account=self.paced_as)
         return session
 
     def _leave_alone(self, failure: Exception) -> None:

@@ -86,6 +86,8 @@ class _Session:
     hears: bool = False
     sequence: int = 0
     unanswered: int = 0
+    delivering: dict[int, bytes] = field(default_factory=dict)
+    """What was said to it and not answered; it is said again on the next line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,11 @@ class Smsc:
                 session.writer.transport.abort()
             return web.json_response({"cut": True})
 
-        return [web.get("/__sim/sessions", sessions), web.post("/__sim/cut", cut)]
+        return [
+            web.get("/__sim/sessions", sessions),
+            web.post("/__sim/cut", cut),
+            web.post("/__sim/inbound", self._inbound),
+        ]
 
     def configure(self, changes: dict[str, Any]) -> dict[str, Any]:
         self._config = told(self._config, changes)
@@ -152,7 +158,7 @@ class Smsc:
         self.submitted.clear()
 
     def webhooks(self) -> dict[str, int]:
-        """How the receipts went: an SMSC has no webhooks."""
+        """How the receipts, and what people wrote, went: an SMSC has no webhooks."""
         return {"posted": self._tally["receipts"], "waiting": sum(map(len, self._receipts.values()))}
 
     async def listen(self) -> None:
@@ -190,6 +196,9 @@ class Smsc:
         finally:
             self._sessions.discard(session)
             writer.close()
+            if session.delivering:
+                self._receipts[session.user].extendleft(reversed(session.delivering.values()))
+                self._report_what_waits(session.user)
 
     def _take(self, session: _Session, command: int, status: int, sequence: int, body: bytes) -> bool:
         """Whether the line goes on."""
@@ -197,6 +206,7 @@ class Smsc:
             return self._bind(session, command, sequence, body)
         if command & ANSWER:
             self._tally["receipts"] += command == DELIVER_SM | ANSWER and status == ROK
+            session.delivering.pop(sequence, None)
         elif command == ENQUIRE_LINK:
             _say(session, ENQUIRE_LINK | ANSWER, sequence)
         elif command == UNBIND:
@@ -338,7 +348,46 @@ class Smsc:
         while waiting and listening:
             session = listening[len(waiting) % len(listening)]
             session.sequence += 1
-            _say(session, DELIVER_SM, session.sequence, waiting.popleft())
+            body = session.delivering[session.sequence] = waiting.popleft()
+            _say(session, DELIVER_SM, session.sequence, body)
+
+    # ── people who write ────────────────────────────────────────────────────────────────────────────
+
+    async def _inbound(self, request: web.Request) -> web.Response:
+        """A person writes: {"from": "+39…", "to": "+39…", "text": "Attiva"}; to a user by name, the first unless told.
+
+        `coding` is 0 (GSM-7), 3 (Latin-1) or 8 (UCS-2), the first that has all its letters; `marked` says how its
+        parts are told apart: header, wide or parameters. Each is said `times` times, the last first if `backwards`.
+        """
+        said = await request.json()
+        user = str(said.get("account") or next(iter(self._config.accounts)))
+        words, marked = str(said.get("text", "")), str(said.get("marked", "header"))
+        if user not in self._config.accounts or not str(said.get("from", "")).removeprefix("+").isdigit():
+            return web.json_response({"error": "say from which number, and to a user there is"}, status=400)
+        coding = said.get("coding")
+        coding, octets = _written(words) if coding is None else (int(coding), _in(int(coding), words))
+        self._tally["references"] += 1
+        pieces = _in_pieces(octets, coding, self._tally["references"], marked)
+        if said.get("backwards"):
+            pieces.reverse()
+        sender, to = (str(said.get(key, "")).removeprefix("+").encode() for key in ("from", "to"))
+        bodies = [
+            b"\0\x01\x01"
+            + sender
+            + b"\0\x01\x01"
+            + to
+            + b"\0"
+            + bytes((esm_class, 0, 0))
+            + b"\0\0\0\0"
+            # data_coding, no default message, and its length
+            + bytes((coding, 0, len(piece)))
+            + piece
+            + parameters
+            for esm_class, piece, parameters in pieces
+        ]
+        self._receipts[user].extend(body for body in bodies for _ in range(int(said.get("times", 1))))
+        self._report_what_waits(user)
+        return web.json_response({"parts": len(pieces), "coding": coding})
 
     def _now(self) -> float:
         return time.time() + self._config.clock_ahead
@@ -410,6 +459,40 @@ def _assembled_as(submit: _Submit, alphabet: str) -> tuple[str, int, int, int]:
         if tag == 0x08 and len(value) == 4:
             return words, value[3], value[2], value[0] << 8 | value[1]
     return words, 1, 1, 0
+
+
+def _written(words: str) -> tuple[int, bytes]:
+    """As a telephone would: in the 7-bit alphabet where it has all letters."""
+    try:
+        return 0, _in(0, words)
+    except UnicodeEncodeError:
+        return 8, _in(8, words)
+
+
+def _in(coding: int, words: str) -> bytes:
+    if coding == 0:
+        octets: bytes = find_codec_info("gsm0338").encode(words, "strict")[0]
+        return octets
+    return words.encode("latin-1" if coding == 3 else "utf-16-be")
+
+
+def _in_pieces(octets: bytes, coding: int, reference: int, marked: str) -> list[tuple[int, bytes, bytes]]:
+    """esm_class, octets and parameters of each part. Letters are cut in two where the room ends, as telephones may."""
+    alone, room = (140, 132) if coding == 8 else (160, 152)
+    if len(octets) <= alone:
+        return [(0, octets, b"")]
+    cut = [octets[at : at + room] for at in range(0, len(octets), room)]
+    numbers = [(reference, len(cut), number) for number in range(1, len(cut) + 1)]
+    if marked == "parameters":
+        return [
+            (0, piece, struct.pack("!HHHHHBHHB", 0x020C, 2, one[0] & 0xFFFF, 0x020E, 1, one[1], 0x020F, 1, one[2]))
+            for one, piece in zip(numbers, cut, strict=True)
+        ]
+    if marked == "wide":
+        headers = [struct.pack("!BBBHBB", 6, 8, 4, *one) for one in numbers]
+    else:
+        headers = [struct.pack("!BBBBBB", 5, 0, 3, one[0] & 0xFF, *one[1:]) for one in numbers]
+    return [(0x40, header + piece, b"") for header, piece in zip(headers, cut, strict=True)]
 
 
 def _elements(header: bytes) -> Iterator[tuple[int, bytes]]:

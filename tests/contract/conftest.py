@@ -120,7 +120,7 @@ def notebook() -> Notebook:
 
 @pytest.fixture
 async def sms(notebook: Notebook) -> AsyncIterator[SmsSmpp]:
-    adapter = SmsSmpp(notebook, **IN_A_HURRY)
+    adapter = SmsSmpp(notebook, notebook, **IN_A_HURRY)
     yield adapter
     await adapter.close()
 

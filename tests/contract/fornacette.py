@@ -11,6 +11,7 @@ from aiohttp import ClientSession, web
 
 from alerting.domain.delivery import Channel as ChannelName
 from alerting.domain.push import Subscription
+from alerting.domain.sms import Wrote
 from alerting.postmarks import Postmarks
 from alerting.vapid import Vapid
 from consumers.channel import Account, Called, Report, Secret, Stands
@@ -169,16 +170,20 @@ class Orderbook:
 
 @dataclass
 class Notebook:
-    """What texts are called and what is reported of them, for a test that needs no database."""
+    """What texts are called, what is reported of them and what people write, for a test that needs no database."""
 
     names: list[Called] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
+    letters: list[tuple[str, Wrote]] = field(default_factory=list)
 
     def called(self, called: Called) -> None:
         self.names.append(called)
 
     async def reported(self, report: Report) -> None:
         self.reports.append(report)
+
+    async def wrote(self, account: str, wrote: Wrote) -> None:
+        self.letters.append((account, wrote))
 
     async def run(self) -> None: ...
 

@@ -158,7 +158,7 @@ def _way(request: pytest.FixtureRequest) -> Way:
             token=SMS_PASSWORD,
             too_long=Text("Evacuare. " * 500),
             gone_code=401,
-            another=lambda **how: SmsSmpp(notebook, **how),
+            another=lambda **how: SmsSmpp(notebook, notebook, **how),
             url=smsc.simulator.smpp_url,
             scheme="smpp",
         )

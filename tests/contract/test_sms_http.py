@@ -26,10 +26,11 @@ from alerting.domain.delivery import (
     TextRejected,
     Uncertain,
 )
+from alerting.webhooks.sms import STATUSES
 from consumers.channel import Account, Secret, Standing, Text
 from consumers.channels import sms_http
 from consumers.channels.sms import Sms
-from consumers.channels.sms_http import STANDINGS, SmsHttp, classify, standing_of
+from consumers.channels.sms_http import SmsHttp, classify, standing_of
 from consumers.channels.sms_smpp import SmsSmpp
 from consumers.simulators import sms_http as house
 from consumers.simulators.serving import Served
@@ -413,12 +414,16 @@ async def test_each_state_means_one_thing(
     await tell(sms_house, http, "config", {"step_after": 0.0})
     assert isinstance(await sms_rest.send(account(sms_house), f"+393331234{ending}", EVACUATE, "7.1.1"), Accepted)
     standing = await sms_rest.stands(account(sms_house), "7.1.1")
-    assert standing == STANDINGS[status] and standing is not None and standing.is_final
-    assert (standing.reason is None) == (standing.progress is not Progress.FAILED)
+    assert standing == Standing(*STATUSES[status], is_final=True)
+
+
+def test_a_failure_has_a_reason_and_nothing_else_has_one() -> None:
+    for progress, reason in STATUSES.values():
+        assert (reason is not None) == (progress is Progress.FAILED)
 
 
 def test_forty_eight_hours_of_silence_are_no_failure() -> None:
-    assert STANDINGS["TIMEOUT"].progress.may_have_arrived
+    assert STATUSES["TIMEOUT"][0].may_have_arrived
 
 
 def test_of_a_cheap_message_sent_is_the_last_that_is_ever_said() -> None:

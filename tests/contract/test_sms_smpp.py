@@ -25,10 +25,11 @@ from alerting.domain.delivery import (
     TextRejected,
     Uncertain,
 )
+from alerting.domain.sms import Alphabet, Wrote, words_of
 from consumers.channel import Account, Report, Text
 from consumers.channels import smpp
 from consumers.channels.smpp import Delivered, endpoint, read_deliver_sm
-from consumers.channels.sms_smpp import HALTS, OUTCOMES, REJECTIONS, SmsSmpp, classify, report_of, worst
+from consumers.channels.sms_smpp import HALTS, OUTCOMES, REJECTIONS, SmsSmpp, classify, report_of, worst, written
 from consumers.simulators import sms_smpp as sms_simulator
 from consumers.simulators.serving import Served
 from tests.contract.fornacette import IN_A_HURRY, SMS_PASSWORD, SMS_USER, Notebook, received, sms_account, tell, until
@@ -129,7 +130,7 @@ async def test_nothing_is_said_after_it_has_expired(sms: SmsSmpp, smsc: Served) 
 
 async def test_what_expires_while_it_waits_for_its_turn_is_not_said(notebook: Notebook, smsc: Served) -> None:
     smsc.simulator.configure({"latency": 1.2})
-    adapter = SmsSmpp(notebook, limit_per_host=1, **IN_A_HURRY)
+    adapter = SmsSmpp(notebook, notebook, limit_per_host=1, **IN_A_HURRY)
     soon = Text("Evacuare.", expires=datetime.now(UTC) + timedelta(seconds=2))
     outcomes = await asyncio.gather(*(adapter.send(account(smsc), MARIA, soon, f"7.{n}.1") for n in (1, 2)))
     await adapter.close()
@@ -232,11 +233,157 @@ async def test_a_receipt_names_the_text_by_the_smscs_own_id(
 
 
 async def test_an_answer_after_our_patience_still_names_the_text(notebook: Notebook, smsc: Served) -> None:
-    adapter = SmsSmpp(notebook, connect=timedelta(seconds=1), total=timedelta(seconds=0.5))
+    adapter = SmsSmpp(notebook, notebook, connect=timedelta(seconds=1), total=timedelta(seconds=0.5))
     smsc.simulator.configure({"latency": 0.8})
     assert await adapter.send(account(smsc), MARIA, Text("Evacuare."), "7.1.1") == Uncertain()
     await until(lambda: [name.reference for name in notebook.names] == ["7.1.1"])
     await adapter.close()
+
+
+# ── what people write ───────────────────────────────────────────────────────────────────────────────
+
+OURS = "+393331230000"
+
+
+@asynccontextmanager
+async def bound(sms: SmsSmpp, *accounts: Account) -> AsyncIterator[None]:
+    staying = asyncio.create_task(sms.stay_bound(lambda: list(accounts)))
+    try:
+        yield
+    finally:
+        staying.cancel()
+        await asyncio.gather(staying, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    ("said", "coding", "alphabet"),
+    [
+        ("Attiva", None, Alphabet.GSM_7),
+        ("È qui? Sì: 10 € {a}", 3, Alphabet.LATIN_1),
+        ("Già iscritto? 10 € {a}", 0, Alphabet.GSM_7),
+        ("Подписаться 🌊", None, Alphabet.UCS_2),
+    ],
+)
+async def test_what_somebody_writes_reaches_the_inbox_as_they_wrote_it(
+    sms: SmsSmpp, smsc: Served, notebook: Notebook, http: ClientSession, said: str, coding: int, alphabet: Alphabet
+) -> None:
+    said = said.replace("€", "E") if coding == 3 else said
+    async with bound(sms, account(smsc, sender=OURS)):
+        what = {"from": MARIA, "to": OURS, "text": said} | ({"coding": coding} if coding is not None else {})
+        await tell(smsc, http, "inbound", what)
+        await until(lambda: smsc.simulator.webhooks()["posted"] == 1)
+    ((to, wrote),) = notebook.letters
+    assert (to, wrote.sender, wrote.alphabet) == ("sms-fornacette", MARIA, alphabet)
+    assert words_of([wrote.octets], wrote.alphabet) == said
+    assert (wrote.reference, wrote.parts, wrote.number) == (0, 1, 1)
+
+
+@pytest.mark.parametrize("marked", ["header", "wide", "parameters"])
+@pytest.mark.parametrize(
+    "said", ["Fornacette € {acqua} " * 20, "Вода 🌊🌊🌊🌊 в Форначетте " * 10], ids=["gsm-7", "ucs-2"]
+)
+async def test_the_parts_of_a_long_text_say_which_they_are(
+    sms: SmsSmpp, smsc: Served, notebook: Notebook, http: ClientSession, marked: str, said: str
+) -> None:
+    async with bound(sms, account(smsc, sender=OURS)):
+        what = {"from": MARIA, "to": OURS, "text": said, "marked": marked, "backwards": True, "times": 2}
+        parts = (await tell(smsc, http, "inbound", what))["parts"]
+        await until(lambda: len(notebook.letters) == 2 * parts)
+    letters = {wrote.number: wrote for _, wrote in notebook.letters}
+    assert sorted(letters) == list(range(1, parts + 1))
+    assert len({(wrote.reference, wrote.parts) for wrote in letters.values()}) == 1
+    assert words_of([letters[n].octets for n in sorted(letters)], letters[1].alphabet) == said
+
+
+async def test_a_text_goes_to_the_comune_whose_number_it_was_written_to(
+    sms: SmsSmpp, smsc: Served, notebook: Notebook, http: ClientSession
+) -> None:
+    fornacette, bientina = account(smsc, sender=OURS), account(smsc, sender="+393331230001")
+    async with bound(sms, fornacette, replace(bientina, name="sms-bientina", paced_as="sms-fornacette")):
+        for number in ("+393331230001", OURS, "+3933399"):
+            await tell(smsc, http, "inbound", {"from": MARIA, "to": number, "text": "Attiva"})
+        await until(lambda: len(notebook.letters) == 3)
+    assert [to for to, _ in notebook.letters] == ["sms-bientina", "sms-fornacette", "sms-fornacette"]
+
+
+async def test_whoever_cannot_be_answered_is_not_kept_and_the_smsc_need_not_say_it_again(
+    sms: SmsSmpp, smsc: Served, notebook: Notebook, http: ClientSession
+) -> None:
+    async with bound(sms, account(smsc, sender=OURS)):
+        await tell(smsc, http, "inbound", {"from": "4774", "to": OURS, "text": "Ricarica effettuata"})
+        await tell(smsc, http, "inbound", {"from": MARIA, "to": OURS, "text": "\0\1", "coding": 3})
+        await until(lambda: smsc.simulator.webhooks()["posted"] == 2)
+    assert [wrote.sender for _, wrote in notebook.letters] == [MARIA]
+
+
+async def test_what_was_not_kept_when_the_line_died_is_said_again(
+    sms: SmsSmpp, smsc: Served, notebook: Notebook, http: ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slowly = asyncio.Event()
+
+    async def wrote_slowly(to: str, wrote: Wrote) -> None:
+        await slowly.wait()
+        notebook.letters.append((to, wrote))
+
+    monkeypatch.setattr(notebook, "wrote", wrote_slowly)
+    sessions = smsc.simulator._sessions  # type: ignore[attr-defined]
+    async with bound(sms, account(smsc, sender=OURS)):
+        await until(lambda: len(sessions) == 1)
+        await tell(smsc, http, "inbound", {"from": MARIA, "to": OURS, "text": "Attiva"})
+        async with http.post(f"{smsc.base_url}/__sim/cut") as cut:
+            assert cut.status == 200
+        await until(lambda: not sessions)
+        slowly.set()
+        await until(lambda: len(notebook.letters) == 1, within=10)
+
+
+def of_a_person(**changes: Any) -> Delivered:
+    known: dict[str, Any] = {"source": "393331234111", "destination": "393331230000", "message_id": "", "state": None}
+    known |= {"is_receipt": False, "is_text": True, "words": "", "octets": b"Attiva"}
+    return Delivered(**(known | changes))
+
+
+@pytest.mark.parametrize(
+    ("source", "with_country", "sender"),
+    [
+        ("393331234111", True, "+393331234111"),
+        ("3331234111", False, "+393331234111"),
+        ("+393331234111", False, "+393331234111"),
+        ("393331234111", False, "+393331234111"),
+        ("447400123456", True, "+447400123456"),
+        ("Vodafone", False, None),
+        ("4774", False, None),
+        ("4774", True, None),
+        ("", True, None),
+    ],
+)
+def test_who_wrote_is_known_by_their_number_with_its_country(
+    source: str, with_country: bool, sender: str | None
+) -> None:
+    wrote = written(of_a_person(source=source, with_country=with_country), latin_1=False)
+    assert (wrote.sender if wrote else None) == sender
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [b"\x05", b"\x05\x00\x03\x07\x02", b"\xff" * 20],
+    ids=["no header", "half a header", "a header longer than the text"],
+)
+def test_a_header_that_breaks_off_is_nobodys_words(octets: bytes) -> None:
+    assert written(of_a_person(octets=octets, has_header=True), latin_1=False) is None
+
+
+def test_a_header_that_speaks_of_something_else_is_left_aside() -> None:
+    port = b"\x06\x05\x04\x15\x8a\x00\x00Attiva"
+    wrote = written(of_a_person(octets=port, has_header=True), latin_1=False)
+    assert wrote is not None and (wrote.octets, wrote.parts) == (b"Attiva", 1)
+
+
+@given(st.binary(max_size=300))
+def test_any_deliver_sm_is_somebodys_words_or_nothing(body: bytes) -> None:
+    read = read_deliver_sm(body)
+    if read is not None and (wrote := written(read, latin_1=False)) is not None:
+        words_of([wrote.octets], wrote.alphabet)
 
 
 # ── lines ───────────────────────────────────────────────────────────────────────────────────────────
@@ -335,7 +482,7 @@ async def test_a_line_that_was_lost_is_bound_again_and_not_at_once(
 
 async def test_no_more_than_the_window_is_unanswered(notebook: Notebook, smsc: Served, http: ClientSession) -> None:
     await tell(smsc, http, "config", {"window": 5, "latency": 0.02})
-    adapter = SmsSmpp(notebook, limit_per_host=5, **IN_A_HURRY)
+    adapter = SmsSmpp(notebook, notebook, limit_per_host=5, **IN_A_HURRY)
     outcomes = await asyncio.gather(
         *(adapter.send(account(smsc), f"+3933312{n:05}", Text("Evacuare."), f"7.{n}.1") for n in range(10_000, 10_060))
     )
@@ -353,7 +500,7 @@ async def test_a_quiet_line_is_asked_whether_it_is_there(
         asked.append(command)
         return [pdu(SUBMIT_RESP, sequence, b"A1\0")] if command == 0x04 else []
 
-    adapter = SmsSmpp(notebook, connect=timedelta(seconds=1), total=timedelta(seconds=0.3))
+    adapter = SmsSmpp(notebook, notebook, connect=timedelta(seconds=1), total=timedelta(seconds=0.3))
     async with an_smsc_that(binds_then(answers)) as url:
         assert isinstance(await adapter.send(sms_account(url), MARIA, Text("Evacuare."), "7.1.1"), Accepted)
         await until(lambda: 0x15 in asked)
@@ -367,7 +514,7 @@ async def test_a_quiet_line_is_asked_whether_it_is_there(
 def test_it_works_on_the_loop_that_runs_in_service() -> None:
     async def there_and_back() -> object:
         smsc = await sms_simulator.start({"accounts": {SMS_USER: {"password": SMS_PASSWORD}}})
-        adapter = SmsSmpp(Notebook(), **IN_A_HURRY)
+        adapter = SmsSmpp(Notebook(), Notebook(), **IN_A_HURRY)
         outcome = await adapter.send(account(smsc), MARIA, Text("Evacuare."), "7.1.1")
         await adapter.close()
         await smsc.close()

@@ -28,14 +28,17 @@ def upgrade() -> None:
         sa.Column("account", sa.String(length=64), nullable=False),
         sa.Column("fingerprint", sa.LargeBinary(), nullable=False),
         sa.Column("number", sa.SmallInteger(), nullable=False),
-        sa.Column("sealed", sa.LargeBinary(), nullable=False),
+        sa.Column("content", sa.LargeBinary(), nullable=False),
+        sa.Column("sealed", sa.LargeBinary(), nullable=True),
         sa.Column("at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("account", "fingerprint", "number"),
     )
+    op.create_index("inbound_parts_by_age", "inbound_parts", ["at"])
 
 
 def downgrade() -> None:
     """What became of texts that are still under way stays unknown, and half a text is lost."""
+    op.drop_index("inbound_parts_by_age", "inbound_parts")
     op.drop_table("inbound_parts")
     op.drop_index("awaited_receipts_due", "awaited_receipts")
     op.drop_table("awaited_receipts")

@@ -1,0 +1,143 @@
+"""What citizens write, kept once and sealed, with the promise that somebody will read it."""
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from sqlalchemy import delete, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from alerting import outbox
+from alerting.domain.delivery import Channel
+from alerting.domain.events import CitizenWrote
+from alerting.domain.lanes import Lane
+from alerting.domain.sms import Alphabet, Wrote, words_of
+from alerting.persistence import Database, dialects, tables
+from alerting.sealing import Seal
+
+log = structlog.get_logger()
+
+SAID_AGAIN_WITHIN = 900.0
+"""Seconds in which the same words of the same person, with no others in between, are the provider's repetition."""
+PARTS_KEPT = 86_400.0
+"""Seconds. Parts of a text come within minutes; of a telephone that lost its network in the middle, within the day."""
+FORGETS_EVERY = 3600.0
+PAUSE_AFTER_TROUBLE = 0.5
+
+
+async def keep(
+    session: AsyncSession, seal: Seal, account: str, channel: Channel, said: Mapping[str, Any], provider_id: str
+) -> bool:
+    """Into the inbox. Whether it was new: what is there under this name already stays as it is."""
+    row = {
+        "account": account,
+        "provider_id": seal.fingerprint(f"{account} {provider_id}").hex(),
+        "received_at": datetime.now(UTC),
+        "sealed": seal.seal(json.dumps(said)),
+    }
+    added = _insert(session, tables.InboundMessage).values(row).on_conflict_do_nothing()
+    inbound = await session.scalar(added.returning(tables.InboundMessage.id))
+    if inbound is None:
+        return False
+    await outbox.add(session, CitizenWrote(inbound, channel), lane=Lane.REPLY)
+    return True
+
+
+def as_said(sender: str, text: str) -> dict[str, Any]:
+    """Plain words, in the shape all channels share."""
+    return {"sender": sender, "text": text, "kind": "text", "payload": None}
+
+
+def _insert(session: AsyncSession, table: type[tables.Table]) -> Any:
+    return postgresql.insert(table) if dialects.is_postgresql(session) else sqlite.insert(table)
+
+
+class SmsInbox:
+    """Puts together what people write by SMS: its parts in any order, twice, and heard by several processes."""
+
+    def __init__(self, database: Database, seal: Seal) -> None:
+        self._database = database
+        self._seal = seal
+        self._forgets_at = 0.0
+
+    async def wrote(self, account: str, wrote: Wrote) -> None:
+        """One part; returns when it is kept, and the whole text where this was the last of it.
+
+        However long the database is away: who waits for our answer is an SMSC, which else says it again.
+        """
+        while True:
+            try:
+                return await self.take(account, wrote)
+            except (OperationalError, InterfaceError, PoolTimeout, OSError) as error:
+                log.warning("a text of a citizen waits", account=account, error=type(error).__name__)
+                await asyncio.sleep(PAUSE_AFTER_TROUBLE * random.uniform(0.5, 1.5))
+
+    async def take(self, account: str, wrote: Wrote) -> None:
+        """The same, for who asks again by themselves. Raises whatever the database does."""
+        key = (account, self._seal.fingerprint(f"{account} {wrote.sender} {wrote.to} {wrote.reference} {wrote.parts}"))
+        async with self._database.write() as session:
+            await self._forget(session)
+            await self._keep_part(session, key, wrote)
+            whole = await self._pass_on(session, key, wrote)
+        if wrote.parts > 1 and not whole:
+            # Two processes that heard the last two parts at once saw each their own: one of them sees both now.
+            async with self._database.write() as session:
+                await self._pass_on(session, key, wrote)
+
+    async def _keep_part(self, session: AsyncSession, key: tuple[str, bytes], wrote: Wrote) -> None:
+        account, fingerprint = key
+        now = time.time()
+        content = self._seal.fingerprint(f"{wrote.alphabet.value} {wrote.octets.hex()}")
+        part = tables.InboundPart
+        known = select(part.content, part.sealed, part.at).where(*_of(key), part.number == wrote.number)
+        if found := (await session.execute(known.with_for_update())).one_or_none():
+            if found.content == content and (found.sealed is not None or now - found.at < SAID_AGAIN_WITHIN):
+                return  # said again
+            # Another text under a number that was free again, or the same words later.
+            await session.execute(delete(part).where(*_of(key)))
+        sealed = self._seal.seal(json.dumps([wrote.alphabet.value, wrote.octets.hex()]))
+        row = {"account": account, "fingerprint": fingerprint, "number": wrote.number, "content": content}
+        added = _insert(session, part).values(row | {"sealed": sealed, "at": now})
+        await session.execute(added.on_conflict_do_nothing())
+
+    async def _pass_on(self, session: AsyncSession, key: tuple[str, bytes], wrote: Wrote) -> bool:
+        """A text of which all parts are here goes to the inbox, and its words out of this table."""
+        query = select(tables.InboundPart).where(*_of(key)).order_by(tables.InboundPart.number).with_for_update()
+        parts = (await session.scalars(query.execution_options(populate_existing=True))).all()
+        if len(parts) < wrote.parts or any(part.sealed is None for part in parts):
+            return False
+        now = time.time()
+        provider_id = f"{key[1].hex()} {b''.join(part.content for part in parts).hex()} {now}"
+        said = as_said(wrote.sender, self._words(parts))
+        await keep(session, self._seal, key[0], Channel.SMS, said, provider_id)
+        for part in parts:
+            part.sealed, part.at = None, now
+        return True
+
+    def _words(self, parts: Sequence[tables.InboundPart]) -> str:
+        """Of each alphabet in turn: a telephone may change it within a text, an SMSC too."""
+        spelled = [json.loads(self._seal.open(part.sealed)) for part in parts if part.sealed is not None]
+        runs: list[tuple[str, list[bytes]]] = []
+        for alphabet, octets in spelled:
+            if not runs or runs[-1][0] != alphabet:
+                runs.append((alphabet, []))
+            runs[-1][1].append(bytes.fromhex(octets))
+        return "".join(words_of(bodies, Alphabet(alphabet)) for alphabet, bodies in runs)
+
+    async def _forget(self, session: AsyncSession) -> None:
+        if time.time() < self._forgets_at:
+            return
+        await session.execute(delete(tables.InboundPart).where(tables.InboundPart.at < time.time() - PARTS_KEPT))
+        self._forgets_at = time.time() + FORGETS_EVERY
+
+
+def _of(key: tuple[str, bytes]) -> tuple[Any, Any]:
+    return tables.InboundPart.account == key[0], tables.InboundPart.fingerprint == key[1]
