@@ -6,7 +6,19 @@ from hypothesis import strategies as st
 
 from alerting.domain import gsm
 from alerting.domain.gsm import Encoding
-from alerting.domain.sms import ESCAPE, EXTENDED, LETTERS, MOST_OCTETS, SEPTETS, Part, parts_of
+from alerting.domain.sms import (
+    ESCAPE,
+    EXTENDED,
+    LETTERS,
+    MOST_OCTETS,
+    SEPTETS,
+    Alphabet,
+    Part,
+    alphabet_of,
+    part_said,
+    parts_of,
+    words_of,
+)
 
 PLAIN = st.text(st.sampled_from(sorted(gsm.ALPHABET)), max_size=1000)
 ANY = st.text(st.characters(exclude_categories=["Cs"]), max_size=700)
@@ -93,3 +105,63 @@ def test_where_the_default_alphabet_is_latin_1_its_letters_are_sent_so() -> None
     assert part.body == "C'è [pericolo]".encode("latin-1")
     (part,) = parts_of("10 €", 1, latin_1=True)
     assert part.encoding is Encoding.UCS_2
+
+
+# ── what people write ───────────────────────────────────────────────────────────────────────────────
+
+
+@given(WORDS, st.integers(0, 1 << 16), st.booleans(), st.data())
+def test_what_we_split_we_read_and_so_we_do_where_letters_are_cut_in_two(
+    text: str, reference: int, wide: bool, data: st.DataObject
+) -> None:
+    parts = parts_of(text, reference, wide=wide)
+    alphabet = Alphabet.UCS_2 if parts[0].encoding is Encoding.UCS_2 else Alphabet.GSM_7
+    said = [part_said(part.octets) if part.header else (0, 1, 1, part.body) for part in parts]
+    assert all(one is not None for one in said)
+    assert words_of([one[3] for one in said if one], alphabet) == text
+    if len(parts) > 1:
+        low = reference & (0xFFFF if wide else 0xFF)
+        assert [one[:3] for one in said if one] == [(low, len(parts), n) for n in range(1, len(parts) + 1)]
+    whole = b"".join(part.body for part in parts)
+    cut = data.draw(st.integers(0, len(whole)))
+    assert words_of([whole[:cut], whole[cut:]], alphabet) == text
+
+
+@given(st.binary(max_size=200), st.sampled_from(Alphabet), st.integers(0, 255))
+def test_any_octets_are_read_as_something(octets: bytes, alphabet: Alphabet, coding: int) -> None:
+    words_of([octets], alphabet)
+    alphabet_of(coding)
+    said = part_said(octets)
+    assert said is None or 1 <= said[2] <= said[1] <= 255
+
+
+@pytest.mark.parametrize(
+    ("coding", "alphabet"),
+    [
+        (0x00, Alphabet.GSM_7),
+        (0x01, Alphabet.LATIN_1),
+        (0x03, Alphabet.LATIN_1),
+        (0x08, Alphabet.UCS_2),
+        (0x04, None),  # octets
+        (0x0D, None),  # Kanji
+        (0x10, Alphabet.GSM_7),  # shown at once
+        (0x14, None),
+        (0x18, Alphabet.UCS_2),
+        (0xC8, Alphabet.GSM_7),  # a waiting voicemail
+        (0xE0, Alphabet.UCS_2),
+        (0xF1, Alphabet.GSM_7),
+        (0xF5, None),
+    ],
+)
+def test_a_data_coding_says_which_letters_these_are(coding: int, alphabet: Alphabet | None) -> None:
+    assert alphabet_of(coding) is alphabet
+
+
+def test_an_smsc_whose_default_is_latin_1_is_read_so_whether_it_was_said_or_not() -> None:
+    assert alphabet_of(0, latin_1=True) is Alphabet.LATIN_1
+    assert words_of(["C'è acqua".encode("latin-1")], Alphabet.GSM_7) == "C'è acqua"
+
+
+def test_a_part_that_cannot_be_is_a_text_of_its_own() -> None:
+    for impossible in (b"\x05\x00\x03\x07\x03\x05Attiva", b"\x05\x00\x03\x07\x00\x00Attiva"):
+        assert part_said(impossible) == (0, 1, 1, b"Attiva")
