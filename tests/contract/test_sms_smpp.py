@@ -232,6 +232,20 @@ async def test_a_receipt_names_the_text_by_the_smscs_own_id(
     await until(lambda: smsc.simulator.webhooks()["posted"] == 1)  # and it was told that we know
 
 
+@pytest.mark.parametrize("hex_ids", [True, False])
+async def test_receipts_before_the_answer_and_twice_are_all_heard(
+    sms: SmsSmpp, smsc: Served, notebook: Notebook, http: ClientSession, hex_ids: bool
+) -> None:
+    await tell(smsc, http, "config", {"receipts_first": True, "receipts_each": 2, "hex_ids": hex_ids})
+    outcome = await sms.send(account(smsc), MARIA, Text(LONG), "7.1.1")
+    await until(lambda: len(notebook.reports) == 6)
+
+    assert isinstance(outcome, Accepted)
+    assert {name.parts for name in notebook.names} == {3}
+    named = sorted(int(name.provider_id, 16 if hex_ids else 10) for name in notebook.names)
+    assert sorted(int(report.provider_id) for report in notebook.reports) == sorted(named * 2)
+
+
 async def test_an_answer_after_our_patience_still_names_the_text(notebook: Notebook, smsc: Served) -> None:
     adapter = SmsSmpp(notebook, notebook, connect=timedelta(seconds=1), total=timedelta(seconds=0.5))
     smsc.simulator.configure({"latency": 0.8})
@@ -478,6 +492,48 @@ async def test_a_line_that_was_lost_is_bound_again_and_not_at_once(
     assert isinstance(await sms.send(account(smsc), MARIA, Text("Evacuare."), "7.1.2"), Accepted)
     staying.cancel()
     await asyncio.gather(staying, return_exceptions=True)
+
+
+async def test_a_line_cut_in_the_middle_of_a_window_says_of_nobody_that_nothing_was_said_to_them(
+    notebook: Notebook, smsc: Served, http: ClientSession
+) -> None:
+    await tell(smsc, http, "config", {"latency": 0.4})
+    adapter = SmsSmpp(notebook, notebook, limit_per_host=10, **IN_A_HURRY)
+    people = [f"+3933312{n:05}" for n in range(10_000, 10_030)]
+    assert isinstance(await adapter.send(account(smsc), MARIA, Text("Evacuare."), "7.0.1"), Accepted)
+    sends = [asyncio.create_task(adapter.send(account(smsc), one, Text("Evacuare."), "7.1.1")) for one in people]
+    await asyncio.sleep(0.2)
+    async with http.post(f"{smsc.base_url}/__sim/cut") as cut:
+        assert cut.status == 200
+    outcomes = dict(zip(people, await asyncio.gather(*sends), strict=True))
+    await asyncio.sleep(0.5)  # what it had taken arrives, and nobody hears of it
+    arrived = {item["to"] for item in await received(smsc, http)} - {MARIA}
+    await adapter.close()
+    assert len(arrived) == 10, "the window"
+    for person, outcome in outcomes.items():
+        expected = Uncertain() if person in arrived else Deferred(Reason.PROVIDER_UNAVAILABLE)
+        assert outcome == expected
+
+
+async def test_an_smsc_that_throttles_the_line_slows_everybody_down_and_refuses_nobody(
+    sms: SmsSmpp, smsc: Served, http: ClientSession
+) -> None:
+    await tell(smsc, http, "config", {"faults": {0x58: 0.5, 0x14: 0.25}})
+    outcomes = await asyncio.gather(
+        *(sms.send(account(smsc), f"+3933312{n:05}", Text("Evacuare."), f"7.{n}.1") for n in range(10_000, 10_040))
+    )
+    assert {type(outcome) for outcome in outcomes} == {Accepted, Deferred}
+    for outcome in outcomes:
+        if isinstance(outcome, Deferred):
+            assert outcome == Deferred(Reason.THROTTLED, timedelta(seconds=1), whole_account=True)
+
+
+@pytest.mark.parametrize("number", ["+390587265442", "+390612345678", "+33142685300", "+99912345678", "3331234567"])
+async def test_a_landline_or_a_number_of_no_country_never_becomes_a_call(
+    sms: SmsSmpp, smsc: Served, number: str
+) -> None:
+    nobody_listens = sms_account("smpp://127.0.0.1:1")
+    assert await sms.send(nobody_listens, number, Text("Evacuare."), "7.1.1") == Refused(Reason.NOT_REACHABLE_HERE)
 
 
 async def test_no_more_than_the_window_is_unanswered(notebook: Notebook, smsc: Served, http: ClientSession) -> None:

@@ -4,9 +4,10 @@ What Kannel and the simulator make of each other's octets is then what a provide
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -89,8 +90,14 @@ class Kannel:
 
     async def send(self, name: str, to: str, text: str, **more: str) -> str:
         asked = {
-            "username": "peer", "password": self.secret, "from": "Fornacette", "to": to, "text": text,
-            "charset": "UTF-8", "dlr-mask": "31", "dlr-url": f"{self.desk}/dlr?name={name}&type=%d",
+            "username": "peer",
+            "password": self.secret,
+            "from": "Fornacette",
+            "to": to,
+            "text": text,
+            "charset": "UTF-8",
+            "dlr-mask": "31",
+            "dlr-url": f"{self.desk}/dlr?name={name}&type=%d",
         } | more
         async with self.http.get(f"http://127.0.0.1:{self.sendsms}/cgi-bin/sendsms", params=asked) as answer:
             assert answer.status == 202, await answer.text()
@@ -126,14 +133,17 @@ async def kannel(smsc: Served, where: Path, *, ids: int) -> AsyncIterator[Kannel
         port = smsc.simulator.smpp_url.rpartition(":")[2]  # type: ignore[attr-defined]
         file.write_text(CONFIGURATION.format(where=where, smpp=port, desk=gateway.desk, ids=ids, **known))
         file.chmod(0o600)
-        with ExitStack() as programs:
+        programs = ExitStack()
+        try:
             for name, binary, answers in (("bearerbox", bearerbox, boxes), ("smsbox", smsbox, sendsms)):
-                ready: Callable[[], bool] = lambda port=answers: listens(port)  # type: ignore[misc]  # noqa: E731
-                one = running(name, [server(f"{name}.out", [binary, file], where)], ready)
+                one = running(name, [server(f"{name}.out", [binary, file], where)], partial(listens, answers))
                 await asyncio.to_thread(programs.enter_context, one)
             await until(lambda: bool(smsc.simulator._sessions), within=30)  # type: ignore[attr-defined]
             yield gateway
-        await runner.cleanup()
+        finally:
+            # In a thread: it says goodbye to our SMSC, which answers in this one.
+            await asyncio.to_thread(programs.close)
+            await runner.cleanup()
 
 
 @pytest.fixture(params=[True, False], ids=["hex and decimal", "decimal"])

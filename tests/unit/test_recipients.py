@@ -16,6 +16,7 @@ from alerting.domain.recipients import (
     from_wa_id,
     mask,
     phone,
+    reads_texts,
     telegram_chat,
     to_wa_id,
 )
@@ -217,3 +218,22 @@ def test_whatever_is_stored_is_one_word_and_short_enough(written: str) -> None:
 
 def test_a_mask_shows_nothing_of_an_e_mail_address() -> None:
     assert mask("maria.rossi@esempio.it") == mask("luca@posta.example") == "…@…"
+
+
+@pytest.mark.parametrize(
+    ("address", "reads"),
+    [
+        ("+393331234567", True),
+        ("+447400123456", True),
+        ("+12025550123", True),  # of American numbers nobody can tell
+        ("+390587265442", False),
+        ("+33142685300", False),
+        ("+99912345678", False),
+        ("3331234567", False),
+        ("+39 333 1234567", False),
+        ("", False),
+        ("@comunecalcinaia", False),
+    ],
+)
+def test_a_text_message_is_read_on_a_mobile_of_some_country_only(address: str, reads: bool) -> None:
+    assert reads_texts(address) is reads
