@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 
 from alerting.domain import gsm
 from alerting.domain.gsm import Encoding
@@ -25,6 +26,8 @@ MOST_OCTETS = 140
 """Of one part on the air, with what tells which part it is."""
 MOST_PARTS = 255
 """One octet counts them."""
+TEXTS_KEPT = 64
+"""Read once and not for each person: an alert says the same to thousands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +63,25 @@ def parts_of(text: str, reference: int, *, wide: bool = False, latin_1: bool = F
     `wide` has 16 bits of it in place of 8. `latin_1` is for an SMSC that takes its default alphabet for that: a
     letter it lacks makes the text UCS-2. Raises ValueError for more parts than can be counted.
     """
+    encoding, bodies = _bodies(text, wide, latin_1)
+    if len(bodies) > MOST_PARTS:
+        raise ValueError(f"a text of {len(bodies)} parts cannot be sent: shorten it to {MOST_PARTS}")
+    if len(bodies) == 1:
+        return (Part(encoding, b"", bodies[0]),)
+    return tuple(
+        Part(encoding, _header(reference, len(bodies), number, wide), body)
+        for number, body in enumerate(bodies, start=1)
+    )
+
+
+@lru_cache(maxsize=TEXTS_KEPT)
+def _bodies(text: str, wide: bool, latin_1: bool) -> tuple[Encoding, tuple[bytes, ...]]:
+    """What all who get a text have in common: everything but its reference."""
     encoding = gsm.encoding_of(text)
     if latin_1 and not _in_latin_1(text):
         encoding = Encoding.UCS_2
     pieces = gsm.split(text, encoding, gsm.IN_PARTS_WIDE if wide else gsm.IN_PARTS)
-    if len(pieces) > MOST_PARTS:
-        raise ValueError(f"a text of {len(pieces)} parts cannot be sent: shorten it to {MOST_PARTS}")
-    if len(pieces) == 1:
-        return (Part(encoding, b"", _encoded(text, encoding, latin_1)),)
-    return tuple(
-        Part(encoding, _header(reference, len(pieces), number, wide), _encoded(piece, encoding, latin_1))
-        for number, piece in enumerate(pieces, start=1)
-    )
+    return encoding, tuple(_encoded(piece, encoding, latin_1) for piece in pieces)
 
 
 def _header(reference: int, parts: int, number: int, wide: bool) -> bytes:
@@ -91,6 +101,7 @@ def _in_latin_1(text: str) -> bool:
     return all(letter <= "\xff" for letter in text)
 
 
+@lru_cache(maxsize=TEXTS_KEPT)
 def in_letters_of_sms(text: str) -> str:
     """As Italians write it without the letters that would double its price; as it was where these do not reach."""
     written = gsm.transliterated(text)

@@ -111,6 +111,7 @@ class Session(asyncio.Protocol):
         self._asked: dict[int, _Asked] = {}
         self._sequence = 0
         self._transport: asyncio.Transport | None = None
+        self._unwritten: list[bytes] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._last_word = 0.0
         self.lost = asyncio.Event()
@@ -161,7 +162,7 @@ class Session(asyncio.Protocol):
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._asked[self._sequence] = _Asked(future, answered)
         message.sequence_num = self._sequence
-        self._transport.write(message.pdu())
+        self._write(message)
         try:
             async with asyncio.timeout(self._patience):
                 return await future
@@ -170,7 +171,18 @@ class Session(asyncio.Protocol):
 
     def _say(self, message: SmppMessage) -> None:
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(message.pdu())
+            self._write(message)
+
+    def _write(self, message: SmppMessage) -> None:
+        """Together with whatever else is said in this turn: a call to the system costs more than a PDU."""
+        if not self._unwritten:
+            asyncio.get_running_loop().call_soon(self._write_all)
+        self._unwritten.append(message.pdu())
+
+    def _write_all(self) -> None:
+        unwritten, self._unwritten = self._unwritten, []
+        if unwritten and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(b"".join(unwritten))
 
     async def _keep_alive(self) -> None:
         loop = asyncio.get_running_loop()
@@ -224,6 +236,7 @@ class Session(asyncio.Protocol):
             return self._say(EnquireLinkResp(sequence))
         if command == UNBIND:
             self._say(UnbindResp(sequence))
+            self._write_all()
             if self._transport is not None:
                 self._transport.close()  # what was asked and not answered stays so
             return None

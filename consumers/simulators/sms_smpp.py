@@ -88,6 +88,7 @@ class _Session:
     unanswered: int = 0
     delivering: dict[int, bytes] = field(default_factory=dict)
     """What was said to it and not answered; it is said again on the next line."""
+    unwritten: list[bytes] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +196,7 @@ class Smsc:
             pass  # they hung up
         finally:
             self._sessions.discard(session)
+            _write_all(session)
             writer.close()
             if session.delivering:
                 self._receipts[session.user].extendleft(reversed(session.delivering.values()))
@@ -409,8 +411,16 @@ async def start(changes: dict[str, Any], *, host: str = "127.0.0.1", port: int =
 
 
 def _say(session: _Session, command: int, sequence: int, body: bytes = b"", status: int = ROK) -> None:
+    if not session.unwritten:  # all that is said in one turn goes out together
+        asyncio.get_running_loop().call_soon(_write_all, session)
+    session.unwritten.append(HEADER.pack(HEADER.size + len(body), command, status, sequence) + body)
+
+
+def _write_all(session: _Session) -> None:
+    unwritten, session.unwritten = session.unwritten, []
     with contextlib.suppress(ConnectionError):
-        session.writer.write(HEADER.pack(HEADER.size + len(body), command, status, sequence) + body)
+        if unwritten and not session.writer.is_closing():
+            session.writer.write(b"".join(unwritten))
 
 
 def _read(body: bytes) -> _Submit:
