@@ -76,6 +76,8 @@ class Config(Limits):
     """Seconds of its rate that may come at once."""
     step_after: float = 0.05
     """Seconds from each state of a text to its next."""
+    answers_after: float = 0.0
+    """Seconds from taking an order to its answer: long enough to be killed in."""
     session_lasts: float = 300.0
     """Seconds in which nobody says anything until a session ends."""
 
@@ -231,6 +233,8 @@ class SmsRest:
         except Wrong as wrong:
             self.phones.refused[str(wrong.status)] += 1
             return _refusal(wrong)
+        if self._config.answers_after:
+            await asyncio.sleep(self._config.answers_after)
         if ending == "505" or self._fault_of(505):
             assert request.transport is not None
             request.transport.abort()

@@ -2,10 +2,13 @@
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -362,3 +365,43 @@ async def test_who_cannot_be_reached_is_written_down_with_the_reason(
         (Progress.SENT, None): 1,  # TIMEOUT: nobody will ever say more
         (Progress.DELIVERED, None): 1,
     }
+
+
+@contextmanager
+def a_process(settings: Any, house: Served) -> Iterator[subprocess.Popen[bytes]]:
+    """One that delivers SMS, as in service. Killed at the end, if it is still there."""
+    told_so = {
+        "AMQP_URL": settings.amqp,
+        "DATABASE_URL": settings.database,
+        "ALERTING_AMQP_PREFIX": settings.amqp_prefix,
+        "ALERTING_KEY": settings.key.get_secret_value(),
+        "ALERTING_SECRETS_FILE": str(settings.secrets_file),
+        "SMS_REST_URL": house.base_url,
+    }
+    command = [sys.executable, "-m", "consumers", "deliver", "--channel", "sms"]
+    with subprocess.Popen(command, env=os.environ | told_so, stdout=subprocess.DEVNULL) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@ONE_KIND
+async def test_a_process_killed_while_the_provider_answers_says_nothing_twice(
+    town: Town, sms: ChannelAccess, amqp_url: str, amqp_prefix: str, tmp_path: Path
+) -> None:
+    """SIGKILL between the order and its answer: the next process asks, and need not say it again."""
+    async with wired(town, amqp_url, amqp_prefix, tmp_path, answers_after=60.0) as (house, settings):
+        numbers = await town.subscribe(4, account=sms)
+        with a_process(settings, house) as first:
+            dispatch = await town.issue()
+            await until(lambda: len(told(house)) == 4, within=60)
+            await asyncio.sleep(0.5)  # for what is written beside
+            first.kill()
+            first.wait()
+        assert not await stands(town, dispatch, Progress.ACCEPTED, 4), "nobody heard the answers"
+        house.simulator.configure({"answers_after": 0.0})
+        with a_process(settings, house):
+            await until(lambda: stands(town, dispatch, Progress.DELIVERED, 4), within=60)
+        assert dict(told(house)) == dict.fromkeys(numbers, 1)
+        assert {row.attempts for row in await town.deliveries(dispatch)} == {1}
