@@ -27,8 +27,9 @@ log = structlog.get_logger()
 
 SAID_AGAIN_WITHIN = 900.0
 """Seconds in which the same words of the same person, with no others in between, are the provider's repetition."""
-PARTS_KEPT = 86_400.0
-"""Seconds. Parts of a text come within minutes; of a telephone that lost its network in the middle, within the day."""
+PARTS_WAIT = 3600.0
+"""Seconds in which the parts of one text come. What is older is left of another that was lost: a telephone counts its
+long texts to 255 and begins anew."""
 FORGETS_EVERY = 3600.0
 PAUSE_AFTER_TROUBLE = 0.5
 
@@ -97,6 +98,7 @@ class SmsInbox:
         now = time.time()
         content = self._seal.fingerprint(f"{wrote.alphabet.value} {wrote.octets.hex()}")
         part = tables.InboundPart
+        await session.execute(delete(part).where(*_of(key), part.at < now - PARTS_WAIT))
         known = select(part.content, part.sealed, part.at).where(*_of(key), part.number == wrote.number)
         if found := (await session.execute(known.with_for_update())).one_or_none():
             if found.content == content and (found.sealed is not None or now - found.at < SAID_AGAIN_WITHIN):
@@ -135,7 +137,7 @@ class SmsInbox:
     async def _forget(self, session: AsyncSession) -> None:
         if time.time() < self._forgets_at:
             return
-        await session.execute(delete(tables.InboundPart).where(tables.InboundPart.at < time.time() - PARTS_KEPT))
+        await session.execute(delete(tables.InboundPart).where(tables.InboundPart.at < time.time() - PARTS_WAIT))
         self._forgets_at = time.time() + FORGETS_EVERY
 
 

@@ -129,21 +129,18 @@ class Polling:
                 await asyncio.sleep(PAUSE_AFTER_TROUBLE)
 
     async def _write_some(self) -> None:
-        placed, gone = list(self._placed)[:MOST], list(self._gone)[:MOST]
-        rows = [self._placed[attempt] for attempt in sorted(placed) if attempt not in self._gone]
-        was_written = sorted(attempt for attempt in gone if attempt not in self._placed)
-        if rows or was_written:
-            async with self._database.write() as session:
+        placed = sorted(self._placed)[:MOST]
+        gone = sorted(attempt for attempt in self._gone if attempt not in self._placed)[:MOST]
+        async with self._database.write() as session:
+            if placed:
                 insert: Any = (postgresql.insert if dialects.is_postgresql(session) else sqlite.insert)(AwaitedReceipt)
-                if rows:
-                    await session.execute(insert.on_conflict_do_nothing(), rows)
-                if was_written:
-                    await session.execute(delete(AwaitedReceipt).where(_IS.in_(was_written)))
-        for attempt in placed:
+                rows = [self._placed[attempt] for attempt in placed]
+                await session.execute(insert.on_conflict_do_nothing(), rows)
+            if gone:
+                await session.execute(delete(AwaitedReceipt).where(_IS.in_(gone)))
+        for attempt in placed:  # what was taken back meanwhile is found in the next turn
             del self._placed[attempt]
-        self._gone.difference_update(was_written)
-        # What was taken back before it was written: neither need be known any more.
-        self._gone.difference_update(attempt for attempt in placed if attempt not in {_of(row) for row in rows})
+        self._gone.difference_update(gone)
 
     # ── asked when it is time ───────────────────────────────────────────────────────────────────────
 
@@ -202,10 +199,6 @@ class Polling:
 
 
 _IS = tuple_(AwaitedReceipt.dispatch_id, AwaitedReceipt.seq, AwaitedReceipt.attempt)
-
-
-def _of(row: dict[str, Any]) -> Attempt:
-    return row["dispatch_id"], row["seq"], row["attempt"]
 
 
 def _attempt(reference: str) -> Attempt | None:

@@ -818,7 +818,7 @@ class AwaitedReceipt(Table):
 
 
 class InboundPart(Table):
-    """One part of a text a citizen wrote by SMS, sealed until all parts of it have come, and by its content afterwards.
+    """One part of a text a citizen wrote by SMS, sealed until all of them have come and erased then. Kept for an hour.
 
     `fingerprint` is that of who wrote to whom and of the number that the parts of one text share, `content` that of
     what it says, both keyed: an SMSC gives texts no name, and says again what it was not answered in time.

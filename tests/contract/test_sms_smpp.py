@@ -333,9 +333,10 @@ async def test_whoever_cannot_be_answered_is_not_kept_and_the_smsc_need_not_say_
 async def test_what_was_not_kept_when_the_line_died_is_said_again(
     sms: SmsSmpp, smsc: Served, notebook: Notebook, http: ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slowly = asyncio.Event()
+    begun, slowly = asyncio.Event(), asyncio.Event()
 
     async def wrote_slowly(to: str, wrote: Wrote) -> None:
+        begun.set()
         await slowly.wait()
         notebook.letters.append((to, wrote))
 
@@ -344,6 +345,8 @@ async def test_what_was_not_kept_when_the_line_died_is_said_again(
     async with bound(sms, account(smsc, sender=OURS)):
         await until(lambda: len(sessions) == 1)
         await tell(smsc, http, "inbound", {"from": MARIA, "to": OURS, "text": "Attiva"})
+        await begun.wait()
+        await asyncio.sleep(0.2)  # in which it would have been answered, were it answered too early
         async with http.post(f"{smsc.base_url}/__sim/cut") as cut:
             assert cut.status == 200
         await until(lambda: not sessions)
@@ -544,6 +547,18 @@ async def test_no_more_than_the_window_is_unanswered(notebook: Notebook, smsc: S
     )
     await adapter.close()
     assert {type(outcome) for outcome in outcomes} == {Accepted}
+
+
+async def test_an_smsc_that_says_goodbye_is_answered_before_the_line_is_closed(sms: SmsSmpp) -> None:
+    heard: list[int] = []
+
+    def answers(_: int, command: int, sequence: int) -> list[bytes]:
+        heard.append(command)
+        return [pdu(0x06, 9)] if command == 0x04 else []
+
+    async with an_smsc_that(binds_then(answers)) as url:
+        assert await sms.send(sms_account(url), MARIA, Text("Evacuare."), "7.1.1") == Uncertain()
+        await until(lambda: 0x80000006 in heard)
 
 
 async def test_a_quiet_line_is_asked_whether_it_is_there(

@@ -45,6 +45,7 @@ ACCOUNT = "sms.calcinaia"
 MARIA, GINO = "+393331234567", "+393337654321"
 OURS = "+393331230000"
 SEAL = Seal(bytes.fromhex(KEY))
+MOVED = "Adesso abito a Bientina, in piazza, e gli avvisi di Fornacette non mi servono. " * 3
 LONG = "Attiva. Abito a Fornacette in via Morandi, sopra la scuola: avvisatemi, l'Arno qui arriva per primo. " * 3
 
 
@@ -67,10 +68,10 @@ async def kept(database: Database) -> list[str]:
     return [json.loads(SEAL.open(row.sealed))["text"] for row in rows if row.sealed]
 
 
-async def half_an_hour_passes(database: Database) -> None:
+async def time_passes(database: Database, seconds: float) -> None:
     async with database.write() as session:
         part = tables.InboundPart
-        await session.execute(update(part).values(at=part.at - 2 * SAID_AGAIN_WITHIN))
+        await session.execute(update(part).values(at=part.at - seconds))
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ async def test_who_changes_their_mind_twice_is_heard_each_time(box: SmsInbox, da
 
 async def test_the_same_words_half_an_hour_later_are_new(box: SmsInbox, database: Database) -> None:
     await box.wrote(ACCOUNT, plain())
-    await half_an_hour_passes(database)
+    await time_passes(database, 2 * SAID_AGAIN_WITHIN)
     await box.wrote(ACCOUNT, plain())
     assert await kept(database) == ["Attiva", "Attiva"]
 
@@ -117,20 +118,23 @@ async def test_parts_in_any_order_and_twice_are_one_text(database: Database, see
 
 @ONE_KIND
 async def test_parts_that_two_processes_hear_at_once_are_one_text(database: Database) -> None:
-    boxes = [SmsInbox(database, SEAL) for _ in range(2)]
-    for reference in range(20):
-        parts = in_parts(f"{reference} {LONG}", reference) * 2
+    boxes, dice = [SmsInbox(database, SEAL) for _ in range(2)], random.Random(1966)
+    said = [part for reference in range(40) for part in in_parts(f"{reference} {LONG}", reference)]
+    assert len(said) == 80, "each part once: nobody comes by again to see that all is there"
+    for crowd in range(0, len(said), 8):
+        parts = said[crowd : crowd + 8]
+        dice.shuffle(parts)
         await asyncio.gather(*(boxes[n % 2].wrote(ACCOUNT, part) for n, part in enumerate(parts)))
-    assert sorted(await kept(database)) == sorted(f"{reference} {LONG}" for reference in range(20))
+    assert sorted(await kept(database)) == sorted(f"{reference} {LONG}" for reference in range(40))
 
 
-async def test_half_a_text_waits_sealed_and_is_forgotten_after_a_day(database: Database, box: SmsInbox) -> None:
+async def test_half_a_text_waits_sealed_and_is_forgotten(database: Database, box: SmsInbox) -> None:
     await box.wrote(ACCOUNT, in_parts()[0])
     assert await kept(database) == []
     async with database.write() as session:
         (row,) = (await session.scalars(select(tables.InboundPart))).all()
         assert row.sealed is not None and b"Fornacette" not in row.sealed
-        row.at -= inbox.PARTS_KEPT + 1
+        row.at -= inbox.PARTS_WAIT + 1
     await SmsInbox(database, SEAL).wrote(ACCOUNT, plain("STOP", GINO))
     async with database.read() as session:
         assert len((await session.scalars(select(tables.InboundPart))).all()) == 1
@@ -143,15 +147,23 @@ async def test_of_a_text_that_was_passed_on_no_word_stays(database: Database, bo
         assert {row.sealed for row in (await session.scalars(select(tables.InboundPart))).all()} == {None}
 
 
-async def test_a_number_of_parts_that_comes_round_again_mixes_no_two_texts(database: Database, box: SmsInbox) -> None:
-    """A telephone counts its long texts to 255: what is left of an old one must not end up in a new one."""
-    old, new = in_parts(), in_parts("Adesso abito a Bientina, in piazza. " * 8)
-    assert len(old) == len(new) and old[0].reference == new[0].reference
+async def test_what_is_left_of_a_lost_text_ends_up_in_no_other(database: Database, box: SmsInbox) -> None:
+    """A telephone counts its long texts to 255, and begins anew."""
+    old, new = in_parts(), in_parts(MOVED)
+    assert len(old) == len(new) == 2 and old[0].reference == new[0].reference
     await box.wrote(ACCOUNT, old[0])
-    await half_an_hour_passes(database)
-    for part in new:
+    await time_passes(database, inbox.PARTS_WAIT)
+    for part in reversed(new):
         await box.wrote(ACCOUNT, part)
-    assert await kept(database) == ["Adesso abito a Bientina, in piazza. " * 8]
+    assert await kept(database) == [MOVED]
+
+
+async def test_a_text_that_begins_anew_under_the_same_number_mixes_with_none(database: Database, box: SmsInbox) -> None:
+    old, new = in_parts(LONG * 2), in_parts(MOVED * 2)
+    assert len(old) == len(new) == 4
+    for part in (*old[:3], new[0], new[3], new[1], new[2]):
+        await box.wrote(ACCOUNT, part)
+    assert await kept(database) == [MOVED * 2]
 
 
 async def test_a_database_that_is_away_keeps_the_smsc_waiting_and_loses_nothing(
