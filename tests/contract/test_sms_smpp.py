@@ -350,6 +350,7 @@ async def test_what_was_not_kept_when_the_line_died_is_said_again(
         async with http.post(f"{smsc.base_url}/__sim/cut") as cut:
             assert cut.status == 200
         await until(lambda: not sessions)
+        await asyncio.sleep(0.2)  # until we have noticed too, and whoever kept it was stopped
         slowly.set()
         await until(lambda: len(notebook.letters) == 1, within=10)
 
