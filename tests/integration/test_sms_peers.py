@@ -1,12 +1,14 @@
-"""Our SMSC and a program that knows nothing of us: Kannel, bound to it by SMPP, sends, is written to, and agrees.
+"""Programs that know nothing of us: Kannel bound to our SMSC, and our adapter bound to an SMSC that others wrote.
 
-What Kannel and the simulator make of each other's octets is then what a provider would make of ours.
+What they and we make of each other's octets is then what a provider would make of ours.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
@@ -14,16 +16,19 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession, web
+from aiosmpplib.codec import find_codec_info
 from rich.console import Console
 
-from alerting.domain.delivery import Accepted
+from alerting.domain.delivery import Accepted, ChannelHalted, Progress
+from alerting.domain.sms import parts_of
 from consumers.channel import Account, Secret, Text
 from consumers.channels.sms_smpp import SmsSmpp
 from consumers.local.serving import free_ports
 from consumers.simulators import sms_smpp
 from consumers.simulators.serving import Served
-from tests.benchmarks.peers.programs import NoPeer, listens, program, running, server
-from tests.contract.fornacette import Notebook, received, tell, until
+from tests.benchmarks.peers import programs
+from tests.benchmarks.peers.programs import NoPeer, environment, listens, program, running, server
+from tests.contract.fornacette import Notebook, received, sms_account, tell, until
 
 PASSWORD = "Arno1966"
 MARIA = "+393331234110"
@@ -133,16 +138,16 @@ async def kannel(smsc: Served, where: Path, *, ids: int) -> AsyncIterator[Kannel
         port = smsc.simulator.smpp_url.rpartition(":")[2]  # type: ignore[attr-defined]
         file.write_text(CONFIGURATION.format(where=where, smpp=port, desk=gateway.desk, ids=ids, **known))
         file.chmod(0o600)
-        programs = ExitStack()
+        boxes_running = ExitStack()
         try:
             for name, binary, answers in (("bearerbox", bearerbox, boxes), ("smsbox", smsbox, sendsms)):
                 one = running(name, [server(f"{name}.out", [binary, file], where)], partial(listens, answers))
-                await asyncio.to_thread(programs.enter_context, one)
+                await asyncio.to_thread(boxes_running.enter_context, one)
             await until(lambda: bool(smsc.simulator._sessions), within=30)  # type: ignore[attr-defined]
             yield gateway
         finally:
             # In a thread: it says goodbye to our SMSC, which answers in this one.
-            await asyncio.to_thread(programs.close)
+            await asyncio.to_thread(boxes_running.close)
             await runner.cleanup()
 
 
@@ -210,3 +215,61 @@ async def test_beside_kannel_our_own_adapter_gets_its_own_receipts(peers: tuple[
     assert isinstance(outcome, Accepted)
     (report,) = notebook.reports
     assert int(report.provider_id) == int(outcome.provider_id, 16)
+
+
+# ── an SMSC that others wrote ───────────────────────────────────────────────────────────────────────
+
+
+@asynccontextmanager
+async def another_smsc(where: Path) -> AsyncIterator[tuple[str, Callable[[], list[dict[str, Any]]]]]:
+    """Its address, and what it understood so far."""
+    try:
+        binaries = await asyncio.to_thread(environment, "smpp_twisted", Console(quiet=True))
+    except NoPeer as missing:
+        pytest.skip(str(missing))
+    (port,) = free_ports(1)
+    program_of_theirs = Path(programs.__file__).with_name("twisted_smsc.py")
+    theirs = server("twisted-smsc", [binaries / "python", program_of_theirs, str(port)], where, {"PYTHONPATH": ""})
+    running_it = ExitStack()
+    try:
+        one = running("the SMSC of others", [theirs], partial(listens, port))
+        await asyncio.to_thread(running_it.enter_context, one)
+
+        def understood() -> list[dict[str, Any]]:  # between lines of its log
+            return [json.loads(line) for line in theirs.log.read_text().splitlines() if line.startswith("{")]
+
+        yield f"smpp://127.0.0.1:{port}", understood
+    finally:
+        await asyncio.to_thread(running_it.close)
+
+
+async def test_an_smsc_that_others_wrote_understands_every_part_and_we_its_receipts(tmp_path: Path) -> None:
+    said = {"plain": "Evacuare. 10 € {a}", "long": LONG.strip(), "cyrillic": CYRILLIC.strip()}
+    notebook = Notebook()
+    async with another_smsc(tmp_path) as (url, understood):
+        ours = SmsSmpp(notebook, notebook)
+        account = sms_account(url)
+        in_two_hours = datetime.now(UTC) + timedelta(hours=2)
+        for n, words in enumerate(said.values()):
+            outcome = await ours.send(account, MARIA, Text(words, expires=in_two_hours), f"7.{n}.1")
+            assert isinstance(outcome, Accepted)
+        plain, long, cyrillic = (len(parts_of(words, 0)) for words in said.values())
+        expected = plain + long + cyrillic
+        await until(lambda: len(notebook.reports) == expected)
+        with pytest.raises(ChannelHalted, match="password"):
+            await ours.send(replace(account, token=Secret("Arno1967")), MARIA, Text("Evacuare."), "7.9.1")
+        await ours.close()
+        seen = understood()
+    assert len(seen) == expected == len({report.provider_id for report in notebook.reports})
+    assert {(one["source"], one["source_ton"]) for one in seen} == {("Fornacette", "ALPHANUMERIC")}
+    assert {(one["destination"], one["destination_ton"]) for one in seen} == {(MARIA[1:], "INTERNATIONAL")}
+    assert {one["receipt"] for one in seen} == {"SMSC_DELIVERY_RECEIPT_REQUESTED"}
+    assert all(one["validity"][3:6] in ([2, 0, 0], [1, 59, 59], [1, 59, 58]) for one in seen)
+    assert [one["coding"] for one in seen] == ["SMSC_DEFAULT_ALPHABET"] * (plain + long) + ["UCS2"] * cyrillic
+    assert [one["features"] for one in seen] == [[]] + [["UDHI_INDICATOR_SET"]] * (expected - 1)
+    octets = [bytes.fromhex(one["octets"]) for one in seen]
+    septets = find_codec_info("gsm0338")  # a table of others too
+    assert septets.decode(octets[0], "strict")[0] == said["plain"]
+    assert "".join(septets.decode(one[6:], "strict")[0] for one in octets[1 : 1 + long]) == said["long"]
+    assert "".join(one[6:].decode("utf-16-be") for one in octets[1 + long :]) == said["cyrillic"]
+    assert {report.progress for report in notebook.reports} == {Progress.DELIVERED}
