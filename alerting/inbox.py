@@ -4,7 +4,6 @@ import json
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import outbox
@@ -28,8 +27,8 @@ async def keep(session: AsyncSession, account: str, channel: Channel, told: Told
         "received_at": now,
         "sealed": seal.seal(json.dumps(said)),
     }
-    added = _insert(session).values(row).on_conflict_do_nothing().returning(tables.InboundMessage.id)
-    inbound = await session.scalar(added)
+    added = dialects.insert_new(session, tables.InboundMessage).values(row)
+    inbound = await session.scalar(added.returning(tables.InboundMessage.id))
     if inbound is not None:
         await outbox.add(session, CitizenWrote(inbound, channel), lane=Lane.REPLY)
     return inbound is not None
@@ -47,9 +46,3 @@ def _written(told: Told) -> tuple[str, dict[str, Any]]:
             return f"{sender}:{kind}:{at.timestamp():.0f}", said
         case Moved(was, now):
             return f"{was}:moved:{now}", {"sender": was, "text": None, "kind": "moved", "payload": now}
-
-
-def _insert(session: AsyncSession) -> Any:
-    if dialects.is_postgresql(session):
-        return postgresql.insert(tables.InboundMessage)
-    return sqlite.insert(tables.InboundMessage)

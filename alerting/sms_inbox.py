@@ -1,27 +1,25 @@
-"""What citizens write, kept once and sealed, with the promise that somebody will read it."""
+"""What citizens write by SMS, put together from its parts and kept like any other text."""
 
 import asyncio
 import json
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 from sqlalchemy import delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from alerting import outbox
+from alerting import inbox
 from alerting.domain.delivery import Channel
-from alerting.domain.events import CitizenWrote
-from alerting.domain.lanes import Lane
 from alerting.domain.sms import Alphabet, Wrote, words_of
 from alerting.persistence import Database, dialects, tables
 from alerting.sealing import Seal
+from alerting.webhooks import InboundText
 
 log = structlog.get_logger()
 
@@ -32,33 +30,6 @@ PARTS_WAIT = 3600.0
 long texts to 255 and begins anew."""
 FORGETS_EVERY = 3600.0
 PAUSE_AFTER_TROUBLE = 0.5
-
-
-async def keep(
-    session: AsyncSession, seal: Seal, account: str, channel: Channel, said: Mapping[str, Any], provider_id: str
-) -> bool:
-    """Into the inbox. Whether it was new: what is there under this name already stays as it is."""
-    row = {
-        "account": account,
-        "provider_id": seal.fingerprint(f"{account} {provider_id}").hex(),
-        "received_at": datetime.now(UTC),
-        "sealed": seal.seal(json.dumps(said)),
-    }
-    added = _insert(session, tables.InboundMessage).values(row).on_conflict_do_nothing()
-    inbound = await session.scalar(added.returning(tables.InboundMessage.id))
-    if inbound is None:
-        return False
-    await outbox.add(session, CitizenWrote(inbound, channel), lane=Lane.REPLY)
-    return True
-
-
-def as_said(sender: str, text: str) -> dict[str, Any]:
-    """Plain words, in the shape all channels share."""
-    return {"sender": sender, "text": text, "kind": "text", "payload": None}
-
-
-def _insert(session: AsyncSession, table: type[tables.Table]) -> Any:
-    return postgresql.insert(table) if dialects.is_postgresql(session) else sqlite.insert(table)
 
 
 class SmsInbox:
@@ -107,8 +78,7 @@ class SmsInbox:
             await session.execute(delete(part).where(*_of(key)))
         sealed = self._seal.seal(json.dumps([wrote.alphabet.value, wrote.octets.hex()]))
         row = {"account": account, "fingerprint": fingerprint, "number": wrote.number, "content": content}
-        added = _insert(session, part).values(row | {"sealed": sealed, "at": now})
-        await session.execute(added.on_conflict_do_nothing())
+        await session.execute(dialects.insert_new(session, part).values(row | {"sealed": sealed, "at": now}))
 
     async def _pass_on(self, session: AsyncSession, key: tuple[str, bytes], wrote: Wrote) -> bool:
         """A text of which all parts are here goes to the inbox, and its words out of this table."""
@@ -118,8 +88,9 @@ class SmsInbox:
             return False
         now = time.time()
         provider_id = f"{key[1].hex()} {b''.join(part.content for part in parts).hex()} {now}"
-        said = as_said(wrote.sender, self._words(parts))
-        await keep(session, self._seal, key[0], Channel.SMS, said, provider_id)
+        moment = datetime.fromtimestamp(now, UTC)
+        text = InboundText(provider_id, "", wrote.sender, self._words(parts), "text", moment)
+        await inbox.keep(session, key[0], Channel.SMS, text, self._seal, moment)
         for part in parts:
             part.sealed, part.at = None, now
         return True

@@ -5,11 +5,11 @@ from typing import Any
 
 from alerting import authorities, vapid
 from alerting.domain.delivery import Channel
-from alerting.sms_inbox import SmsInbox
 from alerting.persistence import Database, tables
 from alerting.postmarks import Postmarks
 from alerting.sealing import Seal
 from alerting.settings import Settings
+from alerting.sms_inbox import SmsInbox
 from consumers.channel import Account, ChannelAdapter, Secret
 from consumers.channels.email import Email
 from consumers.channels.sms import Sms

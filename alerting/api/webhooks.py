@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import parse_qs
 
 import structlog
@@ -27,7 +26,8 @@ from alerting.domain.events import ReceiptCame
 from alerting.domain.lanes import Lane
 from alerting.domain.sms import Alphabet, Wrote
 from alerting.postmarks import Postmarks
-from alerting.webhooks import Pressed, Receipt, email, sms, telegram, whatsapp
+from alerting.sms_inbox import SmsInbox
+from alerting.webhooks import InboundText, Pressed, Receipt, email, sms, telegram, whatsapp
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
 log = structlog.get_logger()
@@ -128,10 +128,10 @@ async def take_sms(account: str, request: Request, parts: Parts = Depends(parts_
     said = _form_or_json(request.headers.get("content-type", ""), await limited(request, MOST_BYTES).body())
     match sms.read_push(said, datetime.now(UTC)):
         case InboundText() as text if text.provider_message_id:
-            await _keep(parts, [(access, _fields(text), text.provider_message_id)])
+            await _keep(parts, [(access, text)])
         case InboundText() as text:
             words = (text.text or "").encode("utf-16-be", "replace")
-            await inbox.SmsInbox(parts.database, parts.seal).take(
+            await SmsInbox(parts.database, parts.seal).take(
                 access.name, Wrote(text.sender, access.identity, words, Alphabet.UCS_2)
             )
         case Receipt() as receipt:
@@ -156,9 +156,10 @@ def _form_or_json(content_type: str, raw: bytes) -> dict[str, object]:
 async def _keep(parts: Parts, texts: Sequence[tuple[ChannelAccess, inbox.Told]]) -> None:
     if not texts:
         return
+    now = datetime.now(UTC)
     async with parts.database.write() as session:
         for access, told in texts:
-            await inbox.keep(session, access.name, access.channel, told, parts.seal, datetime.now(UTC))
+            await inbox.keep(session, access.name, access.channel, told, parts.seal, now)
 
 
 # ── receipts ────────────────────────────────────────────────────────────────────────────────────────

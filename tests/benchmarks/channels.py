@@ -19,6 +19,7 @@ import uvloop
 from aiosmtplib import SMTP
 
 from alerting.domain.delivery import Accepted, Channel, Outcome
+from alerting.domain.sms import Wrote
 from alerting.postmarks import Postmarks
 from consumers.channel import Account, Called, ChannelAdapter, Report, Secret, Text
 from consumers.channels.email import Email
@@ -107,7 +108,7 @@ def _sms(services: Services) -> dict[str, float]:
         settings = {"sender": "Calcinaia", "protocol": "smpp", "user": "calcinaia"}
         account = _account(Channel.SMS, f"smpp://127.0.0.1:{port}", settings, token="Arno1966")
         text = Text("Fornacette: esondazione dell'Arno. Sali ai piani alti.", expires=EVACUATE.expires)
-        return _figures("sms", _ours(lambda: SmsSmpp(_NobodyAsks()), account, text, _phone), None)
+        return _figures("sms", _ours(lambda: SmsSmpp(_NobodyAsks(), _NobodyWrites()), account, text, _phone), None)
 
 
 def _email(services: Services) -> dict[str, float]:
@@ -235,6 +236,10 @@ class _NobodyAsks:
 
 
 # Their last three digits would tell a simulator what to do.
+class _NobodyWrites:
+    async def wrote(self, account: str, wrote: Wrote) -> None: ...
+
+
 def _phone(number: int) -> str:
     return f"+39348{number:04d}000"
 

@@ -14,13 +14,13 @@ from aiohttp import ClientSession
 from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
-from alerting import authorities, inbox
+from alerting import authorities, sms_inbox
 from alerting.domain.authority import ChannelAccess
 from alerting.domain.delivery import Channel
 from alerting.domain.sms import Alphabet, Wrote, in_letters_of_sms, part_said, parts_of
-from alerting.sms_inbox import SAID_AGAIN_WITHIN, SmsInbox
 from alerting.persistence import Database, tables
 from alerting.sealing import Seal
+from alerting.sms_inbox import SAID_AGAIN_WITHIN, SmsInbox
 from alerting.topology import INBOUND_QUEUE
 from consumers.inbound import Inbound
 from consumers.local.trial import authorities_with_sms
@@ -134,7 +134,7 @@ async def test_half_a_text_waits_sealed_and_is_forgotten(database: Database, box
     async with database.write() as session:
         (row,) = (await session.scalars(select(tables.InboundPart))).all()
         assert row.sealed is not None and b"Fornacette" not in row.sealed
-        row.at -= inbox.PARTS_WAIT + 1
+        row.at -= sms_inbox.PARTS_WAIT + 1
     await SmsInbox(database, SEAL).wrote(ACCOUNT, plain("STOP", GINO))
     async with database.read() as session:
         assert len((await session.scalars(select(tables.InboundPart))).all()) == 1
@@ -152,7 +152,7 @@ async def test_what_is_left_of_a_lost_text_ends_up_in_no_other(database: Databas
     old, new = in_parts(), in_parts(MOVED)
     assert len(old) == len(new) == 2 and old[0].reference == new[0].reference
     await box.wrote(ACCOUNT, old[0])
-    await time_passes(database, inbox.PARTS_WAIT)
+    await time_passes(database, sms_inbox.PARTS_WAIT)
     for part in reversed(new):
         await box.wrote(ACCOUNT, part)
     assert await kept(database) == [MOVED]
@@ -180,7 +180,7 @@ async def test_a_database_that_is_away_keeps_the_smsc_waiting_and_loses_nothing(
             yield session
 
     monkeypatch.setattr(database, "write", sometimes)
-    monkeypatch.setattr(inbox, "PAUSE_AFTER_TROUBLE", 0.01)
+    monkeypatch.setattr(sms_inbox, "PAUSE_AFTER_TROUBLE", 0.01)
     await box.wrote(ACCOUNT, plain())
     assert await kept(database) == ["Attiva"]
 
@@ -200,7 +200,7 @@ def sms(tmp_path: Path) -> ChannelAccess:
 async def town(database_url: str, sms: ChannelAccess, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Town]:
     """Calcinaia with SMS beside WhatsApp."""
     shipped = authorities.load()
-    whatsapp, _ = shipped["calcinaia"].channels
+    whatsapp, *_ = shipped["calcinaia"].channels
     with_sms = {"calcinaia": replace(shipped["calcinaia"], channels=(whatsapp, sms))}
     monkeypatch.setattr(authorities, "load", lambda folder=None: shipped | with_sms)
     async with a_town(database_url, telegram=True) as town:
