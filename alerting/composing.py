@@ -381,12 +381,12 @@ def _check_length(alert: cap.Alert, authority: Authority) -> None:
 def over_by(alert: cap.Alert, authority: Authority) -> dict[Channel, int]:
     """By how many characters the text exceeds what each of the authority's channels takes; negative where it fits.
 
-    Nothing is too long for SMS: there words are left out until the parts are few, as the preview shows. Else a comune
-    that also sends SMS could say less to everybody else.
+    Nothing is too long for SMS or for a panel: there words are left out until it fits, as the preview shows. Else a
+    comune that also has these could say less to everybody else.
     """
     characters = rendering.whole(alert).characters
     return {
         account.channel: characters - rendering.MOST_CHARACTERS[account.channel]
         for account in authority.channels
-        if rendering.FORM_OF[account.channel] is not rendering.Form.SMS
+        if rendering.FORM_OF[account.channel] not in (rendering.Form.SMS, rendering.Form.PANEL)
     }

@@ -1,4 +1,4 @@
-"""The authorities' files become rows: areas, accounts and their rates, and the public Telegram channels."""
+"""The authorities' files become rows: areas, accounts and their rates, public Telegram channels, and panels."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -7,9 +7,10 @@ from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from alerting import surveying
+from alerting import subscribing, surveying
 from alerting.domain.authority import Authority, ChannelAccess
 from alerting.domain.delivery import Channel
+from alerting.domain.panels import Panel
 from alerting.persistence import tables
 from alerting.sealing import Seal
 from alerting.surveying import What
@@ -38,6 +39,8 @@ async def enrol(
         for access in authority.channels:
             await _enrol_account(session, authority, access, share_of_limit)
             await _enrol_public_channel(session, authority, access, seal, now)
+            if access.channel is Channel.MQTT:
+                await _enrol_panels(session, authority, access, seal, now)
     await session.flush()
     await _share_numbers(session)
 
@@ -60,6 +63,8 @@ async def _enrol_account(
         name=access.name, authority=authority.code, channel=access.channel, live=not access.exercise
     )
     account.identity, account.settings = access.identity, dict(access.settings)
+    if access.channel is Channel.MQTT:
+        account.settings["istat"] = authority.istat  # of every topic of the comune
     account.portfolio = await _enrol_portfolio(session, access)
     session.add(account)
     await session.flush()
@@ -72,13 +77,17 @@ async def _enrol_account(
 
 
 async def _share_numbers(session: AsyncSession) -> None:
-    """Comuni that share a number share what its provider allows: all keep the pace of the first by name."""
+    """Comuni that share a number share what its provider allows: all keep the pace of the first by name.
+
+    Panels have no number: that two comuni call theirs the same means nothing.
+    """
     other = aliased(tables.ChannelAccount)
     first = select(func.min(other.name)).where(
         other.channel == tables.ChannelAccount.channel, other.identity == tables.ChannelAccount.identity
     )
     await session.execute(
         update(tables.ChannelAccount)
+        .where(tables.ChannelAccount.channel != Channel.MQTT)
         .values(paced_as=first.scalar_subquery())
         .execution_options(synchronize_session=False)
     )
@@ -111,3 +120,53 @@ async def _enrol_public_channel(
     session.add(
         tables.Address(recipient_id=recipient.id, account=access.name, fingerprint=fingerprint, sealed=seal.seal(chat))
     )
+
+
+async def _enrol_panels(
+    session: AsyncSession, authority: Authority, access: ChannelAccess, seal: Seal, now: datetime
+) -> None:
+    """Each is a recipient at its place. One that the file no longer has is told nothing more."""
+    known = select(tables.Panel).where(tables.Panel.account == access.name)
+    rows = {row.topic: row for row in await session.scalars(known)}
+    for panel in authority.panels:
+        if panel.exercise is not access.exercise:
+            continue
+        row = rows.pop(panel.topic(authority.istat), None) or await _a_new_panel(
+            session, authority, access, panel, seal, now
+        )
+        row.lines, row.columns = panel.lines, panel.columns
+        row.only = sorted(str(lane) for lane in panel.only)
+        recipient = await session.get_one(tables.Recipient, row.recipient_id)
+        recipient.left_at = None
+        await session.flush()
+        await subscribing.settle(session, recipient, [panel.place], authority)
+    for row in rows.values():
+        recipient = await session.get_one(tables.Recipient, row.recipient_id)
+        recipient.left_at = recipient.left_at or now
+
+
+async def _a_new_panel(
+    session: AsyncSession, authority: Authority, access: ChannelAccess, panel: Panel, seal: Seal, now: datetime
+) -> tables.Panel:
+    topic = panel.topic(authority.istat)
+    recipient = tables.Recipient(authority=authority.code, is_channel=True, live=not access.exercise, joined_at=now)
+    session.add(recipient)
+    await session.flush()
+    address = tables.Address(
+        recipient_id=recipient.id, account=access.name, fingerprint=seal.fingerprint(topic), sealed=seal.seal(topic)
+    )
+    session.add(address)
+    await session.flush()
+    row = tables.Panel(
+        authority=authority.code,
+        account=access.name,
+        name=panel.name,
+        topic=topic,
+        kind=panel.kind,
+        recipient_id=recipient.id,
+        address_id=address.id,
+        since=now,
+        missing_since=now,
+    )
+    session.add(row)
+    return row

@@ -215,6 +215,7 @@ def target_of(row: tables.Alert) -> Target:
         drawn=parse_geojson(drawn, IMPORTED) if drawn else None,
         without=parse_geojson(left_out["fence"], IMPORTED) if left_out else None,
         versions={area["code"]: area["version"] for area in row.geofence["areas"]},
+        lane=row.lane,
     )
 
 

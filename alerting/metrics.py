@@ -102,6 +102,10 @@ FEED_ANSWERED = Gauge(
 )
 FEED_SILENT = Gauge("alerting_feed_silent", "Whether a source has been silent for too long.", ["source"])
 
+PANELS_ONLINE = Gauge("alerting_panels_online", "Message panels and sirens that say they are there.", ["kind"])
+PANELS_MISSING = Gauge("alerting_panels_missing", "Message panels and sirens that do not say so.", ["kind"])
+PANEL_REPORTS = Counter("alerting_panel_reports_total", "What panels say of themselves, by what it was.", ["what"])
+
 AMQP_UP = Gauge("alerting_amqp_up", "Whether a connection to RabbitMQ stands.", ["link"])
 AMQP_RECONNECTS = Counter("alerting_amqp_reconnects_total", "Connections to RabbitMQ lost.", ["link"])
 AMQP_CHANNEL_REOPENS = Counter("alerting_amqp_channel_reopens_total", "AMQP channels made anew.", ["why"])

@@ -236,7 +236,7 @@ async def relocate(session: AsyncSession, authority: str) -> int:
         SELECT 1 FROM places p WHERE p.recipient_id = recipients.id AND p.lat IS NULL AND p.area NOT IN (
             SELECT a.code FROM areas a
              WHERE a.authority = :authority AND a.state = 'serving' AND a.code <> :authority))"""
-    theirs = "authority = :authority AND left_at IS NULL AND NOT is_channel"
+    theirs = "authority = :authority AND left_at IS NULL AND (NOT is_channel OR located)"  # a panel has a place
     await session.execute(
         text(f"UPDATE recipients SET located = :true WHERE {theirs} AND NOT located AND ({where})"), parameters
     )

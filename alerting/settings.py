@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     web_push_hosts: str = Field(default="", validation_alias="WEB_PUSH_HOSTS")
     """Where trials have their push service, without TLS: 127.0.0.1:9106. Never in service: there the list is fixed."""
 
+    mqtt_url: str = Field(default="", validation_alias="MQTT_URL")
+    """Where trials have their MQTT broker, mqtt://…; in service each account names its own."""
+
     share_of_limit: float = Field(default=0.95, gt=0, le=1)
     """How much of a provider's published limit is used. Trials and benchmarks set 1.0."""
 

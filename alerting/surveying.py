@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import Enum
 from typing import assert_never
 
-from sqlalchemy import and_, func, select, update
+from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import atlas, audit, resettling
@@ -181,7 +181,10 @@ async def _inhabited(session: AsyncSession, authorities: set[str]) -> set[str]:
         for code in authorities
         if await session.scalar(
             select(tables.Recipient.id)
-            .where(tables.Recipient.authority == code, tables.Recipient.is_channel.is_(False))
+            .where(
+                tables.Recipient.authority == code,
+                or_(tables.Recipient.is_channel.is_(False), tables.Recipient.located),  # a panel has a place
+            )
             .limit(1)
         )
     }

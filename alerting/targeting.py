@@ -32,7 +32,8 @@ class Target:
 
     `versions` says as which version an area was named: that one, and the one that serves by now, are meant both.
     `told` are the dispatches of what an Update or a Cancel follows: whoever got one of these, or may have, is meant
-    too, wherever they are; and nobody else where `only_told`.
+    too, wherever they are; and nobody else where `only_told`. `lane` leaves out the panels that are not for it, as a
+    siren is for flash alone; None leaves out none.
     """
 
     authority: str
@@ -43,6 +44,7 @@ class Target:
     versions: Mapping[str, int] = field(default_factory=dict)
     told: tuple[int, ...] = ()
     only_told: bool = False
+    lane: Lane | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,8 @@ async def select_recipients(session: AsyncSession, target: Target, authority: Au
         parts.append(f"SELECT x.recipient_id {got_it}")
         # Where they got it, which may not be where they are told first; whoever did not, where they are told first.
         address = f"(a.id IN (SELECT x.id {got_it}) OR (a.rank = 0 AND r.id NOT IN (SELECT x.recipient_id {got_it})))"
+    if mute := await _mute(session, target):
+        address = f"{address} AND a.id NOT IN ({', '.join(map(str, mute))})"
     if target.only_told:
         return Selection(tuple(parts), parameters, address, addresses)
     parts.append(PLACE_NOT_KNOWN)
@@ -130,6 +134,21 @@ async def select_recipients(session: AsyncSession, target: Target, authority: Au
         parts += await _inside(session, replace(target.drawn, without=target.without), parameters)
     parts += _by_name_only(target, {row.id for row in named}, authority, parameters)
     return Selection(tuple(parts), parameters, address, addresses)
+
+
+async def _mute(session: AsyncSession, target: Target) -> list[int]:
+    """The addresses of panels that are not for this lane; but for those that were told of what this follows."""
+    if target.lane is None:
+        return []
+    panel = tables.Panel
+    theirs = select(panel.address_id, panel.only).where(panel.authority == target.authority).order_by(panel.id)
+    mute = [address for address, only in (await session.execute(theirs)).all() if str(target.lane) not in only]
+    if not mute or not target.told:
+        return mute
+    told = select(tables.Delivery.address_id).where(
+        tables.Delivery.address_id.in_(mute), tables.Delivery.dispatch_id.in_(target.told)
+    )
+    return sorted(set(mute) - set(await session.scalars(told)))
 
 
 async def _named(session: AsyncSession, target: Target) -> Sequence[tables.Area]:
@@ -271,7 +290,7 @@ FEW = 20_000
 
 async def preview(session: AsyncSession, target: Target, authority: Authority, lane: Lane) -> Preview:
     """Counts by account and by the comune's areas; minutes given what already waits in this lane and above."""
-    selection = await select_recipients(session, target, authority)
+    selection = await select_recipients(session, replace(target, lane=lane), authority)
     counted = await _count(session, selection) if selection.parts else []
     accounts = {account: (int(number), int(unknown)) for area, account, number, unknown in counted if not area}
     theirs = select(tables.ChannelAccount.name).where(

@@ -1,12 +1,13 @@
 """What every way to reach a person promises: send one text, read what comes back, know its limits."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from alerting.domain.delivery import Channel as ChannelName
 from alerting.domain.delivery import Outcome, Progress, Reason
+from alerting.domain.panels import Light, Shows
 from alerting.domain.sms import Wrote
 
 
@@ -229,4 +230,50 @@ class Chats(Protocol):
 
     async def moved(self, account: Account, was: str, now: str) -> None:
         """A chat has another address."""
+        ...
+
+
+# ── panels, which show what is in force and no text by itself ───────────────────────────────────────
+
+
+class NoAnswer(Exception):
+    """What is in force cannot be known now: the database is away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """What one panel is to show, under a number that only grows."""
+
+    topic: str
+    version: int
+    state: Shows
+    alert_id: str
+    lines: tuple[str, ...]
+    colour: Light
+    sent: datetime
+    expires: datetime | None
+
+
+class Panels(Protocol):
+    """Where it is kept what each panel is to show, and what it says it shows."""
+
+    async def revise(self, account: Account, topic: str, text: Text, reference: str) -> Sign | None:
+        """What the panel is to show now that `text` is said to it; None where nobody knows it. Raises NoAnswer."""
+        ...
+
+    async def review(self, account: Account, held: Mapping[str, int], *, unheard: bool) -> Sequence[Sign]:
+        """Whatever has ended is taken down. The signs of which the broker holds another version than it should, by
+        topic; `unheard` says that what it holds is not known, so that none is asked for. Raises NoAnswer."""
+        ...
+
+    async def acknowledged(self, account: Account, topic: str, version: int, state: Shows) -> None:
+        """A panel says which version it shows; returns when that is kept."""
+        ...
+
+    async def seen(self, account: Account, topic: str, online: bool) -> None:
+        """A panel has come, or is gone; returns when that is kept."""
+        ...
+
+    async def reachable(self, account: Account, away: timedelta | None) -> None:
+        """Since how long the broker has been away; None where it is there. Raises NoAnswer."""
         ...

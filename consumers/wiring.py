@@ -12,6 +12,7 @@ from alerting.settings import Settings
 from alerting.sms_inbox import SmsInbox
 from consumers.channel import Account, ChannelAdapter, Secret
 from consumers.channels.email import Email
+from consumers.channels.mqtt import Mqtt
 from consumers.channels.sms import Sms
 from consumers.channels.sms_http import SmsHttp
 from consumers.channels.sms_smpp import SmsSmpp
@@ -21,6 +22,7 @@ from consumers.channels.whatsapp import WhatsApp
 from consumers.chats import Chats
 from consumers.leaving import Leaving
 from consumers.pairing import Pairing
+from consumers.panels import Signage
 from consumers.polling import Polling
 from consumers.uploads import Uploads
 
@@ -39,6 +41,8 @@ def adapter(channel: Channel, settings: Settings, database: Database, seal: Seal
         case Channel.WEB_PUSH:
             leaving = Leaving(database, seal, authorities.load(settings.authorities_folder))
             return WebPush(Postmarks(settings.key_bytes), leaving, settings.push_hosts)
+        case Channel.MQTT:
+            return Mqtt(Signage(database))
 
 
 def beside(adapter: ChannelAdapter, accounts: "Accounts") -> dict[str, Coroutine[Any, Any, None]]:
@@ -47,6 +51,8 @@ def beside(adapter: ChannelAdapter, accounts: "Accounts") -> dict[str, Coroutine
         return {"erasing who has gone": adapter.leavers.run()}
     if isinstance(adapter, Sms):
         return adapter.beside(accounts.known)
+    if isinstance(adapter, Mqtt):  # it takes down what has ended, and hears what panels say
+        return {"panels": adapter.stay_connected(accounts.known)}
     return {}
 
 
@@ -112,3 +118,5 @@ def _provider(row: tables.ChannelAccount, settings: Settings) -> tuple[str, dict
             return of_trials or row.settings.get("url", ""), {}
         case Channel.WEB_PUSH:  # each browser has its own, and names it
             return "", {}
+        case Channel.MQTT:
+            return settings.mqtt_url or row.settings.get("url", ""), {}

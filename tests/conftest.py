@@ -19,8 +19,9 @@ import structlog
 from hypothesis import settings
 
 from alerting import logs
-from consumers.local import private_postgresql, private_rabbitmq
+from consumers.local import packages, private_mosquitto, private_postgresql, private_rabbitmq
 from consumers.local.containers import compose_answers
+from consumers.local.private_mosquitto import PrivateMosquitto
 from consumers.local.private_postgresql import PrivatePostgreSQL
 from consumers.local.private_rabbitmq import PrivateRabbitMQ
 from consumers.local.services import NoBroker, NoDatabase, postgresql, rabbitmq
@@ -105,6 +106,28 @@ def mortal_database(servers: Path, postgresql_programs: None) -> Iterator[Privat
     cluster.start()
     yield cluster
     cluster.wipe()
+
+
+MQTT_PASSWORD, PANEL_PASSWORD = "fornacette7nobodyMayReadThis", "pannello"
+
+
+@pytest.fixture
+def mosquitto(servers: Path) -> Iterator[PrivateMosquitto]:
+    """An MQTT broker of the test's own, which it may kill: the user `allerta` speaks to panels, and `pannelli` are
+    these. Installed now where that can be."""
+    if private_mosquitto.installed() is None:
+        packages.install("mosquitto")
+    where = servers / f"mosquitto-{token_hex(3)}"
+    where.mkdir()
+    users = {"allerta": MQTT_PASSWORD, "pannelli": PANEL_PASSWORD}
+    topics = {
+        "allerta": ["readwrite pc/#", "deny pc/+/+/proibito/set"],
+        "pannelli": ["read pc/+/+/+/set", "write pc/+/+/+/ack", "write pc/+/+/+/status"],
+    }
+    broker = PrivateMosquitto(where, users, topics)
+    broker.start()
+    yield broker
+    broker.wipe()
 
 
 @pytest.fixture

@@ -262,6 +262,7 @@ async def _preview(
         found = await targeting.preview(session, target, authority, lane)
     linked = {form: _is_linked(alert, form, authority) for form in Form}
     rendered, as_sms = (rendering.render(alert, form, link=linked[form]) for form in (Form.TEMPLATE, Form.SMS))
+    cut_to_fit = {Channel.SMS: as_sms, Channel.MQTT: rendering.render(alert, Form.PANEL)}
     # That an account is not among them would tell whoever sees no person that there is none.
     shares = [share for share in found.by_account if share.recipients or role in SEES_NO_PERSON]
     euros = [_euro(share, authority, role, as_sms) for share in shares]
@@ -297,7 +298,7 @@ async def _preview(
                 carries_enclosure=_carries(alert, access.channel, access.settings),
             )
             for access in authority.channels
-            for shown_there in [as_sms if access.channel is Channel.SMS else rendered]
+            for shown_there in [cut_to_fit.get(access.channel, rendered)]
         ],
         texts=[_text(alert, form, link=linked[form]) for form in Form],
         findings=_findings(alert),

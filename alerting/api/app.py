@@ -19,6 +19,7 @@ from alerting.api import (
     intake,
     notices,
     pages,
+    panels,
     published,
     push,
     recipients,
@@ -90,6 +91,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(attachments.router, prefix=PREFIX)
     app.include_router(attachments.shown, prefix=PREFIX)
     app.include_router(attachments.short)
+    app.include_router(panels.router, prefix=PREFIX)
     app.include_router(published.router)
     app.include_router(status.figures)
     speaks_problems(app)

@@ -26,6 +26,7 @@ TAGS = [
     {"name": "sources", "description": "Who feeds us, how they stand, and MeteoAlarm as context."},
     {"name": "pages", "description": "What somebody on duty is to look at."},
     {"name": "notices", "description": "What is or was amiss with the system, and whom of the staff it was told."},
+    {"name": "panels", "description": "Message panels and sirens: what they should show, and what they say they show."},
     {
         "name": "webhooks",
         "description": "For WhatsApp and Telegram, which sign what they send, and for mail that came back.",

@@ -326,6 +326,8 @@ def _address(channel: Channel, written: str) -> str:
             return email_address(written)
         case Channel.WEB_PUSH:
             raise AddressError("nobody can type it in: the person's own browser subscribes, on the comune's page")
+        case Channel.MQTT:
+            raise AddressError("panels and sirens are no people; write them into the comune's file")
 
 
 def _places(said: PersonIn, authority: Authority) -> tuple[Place, ...]:

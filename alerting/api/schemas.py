@@ -17,6 +17,7 @@ from alerting.domain.kinds import Colour, Kind, Risk
 from alerting.domain.lanes import Lane
 from alerting.domain.lifecycle import State
 from alerting.domain.notices import Answer, Ended, Matter
+from alerting.domain.panels import PanelKind, Shows
 from alerting.domain.recipients import Label
 from alerting.domain.rendering import Form
 from alerting.domain.sources import Kind as SourceKind
@@ -645,6 +646,43 @@ class NoticeList(Output):
 
     items: list[NoticeOut]
     next_cursor: int | None
+
+
+class ShowingOut(Output):
+    """What a panel is to show, under a number that only grows; nothing where the state is CLEAR."""
+
+    version: int = Field(description="0 before anything was ever said to it.")
+    state: Shows
+    alert: str | None
+    lines: list[str]
+    since: datetime
+    expires: datetime | None
+
+
+class PanelOut(Output):
+    """A message panel or a siren. What is null it has never said."""
+
+    id: str
+    authority: str
+    account: str
+    topic: str
+    kind: PanelKind
+    exercise: bool
+    lines: int
+    columns: int
+    should_show: ShowingOut
+    acknowledged: int | None = Field(description="The last version it says it shows.")
+    acknowledged_state: Shows | None
+    acknowledged_at: datetime | None
+    is_right: bool = Field(description="Whether it says that it shows what it should.")
+    online: bool | None
+    missing_since: datetime | None
+
+
+class PanelList(Output):
+    """All of them."""
+
+    items: list[PanelOut]
 
 
 class SourceOut(Output):

@@ -19,6 +19,7 @@ from alerting.domain.authority import (
     Contact,
     Duty,
     Policy,
+    Territory,
     Texts,
     flaws_of_keywords,
     flaws_of_text,
@@ -26,9 +27,13 @@ from alerting.domain.authority import (
 from alerting.domain.delivery import Channel
 from alerting.domain.keywords import Keywords, clashes
 from alerting.domain.kinds import Colour, Risk
+from alerting.domain.lanes import Lane
 from alerting.domain.notices import Matter, Quiet, Staff
+from alerting.domain.panels import FOR, Panel, PanelKind
 from alerting.domain.policies import FeedPolicy, Then
-from alerting.domain.recipients import AddressError, email_address, phone, telegram_chat
+from alerting.domain.recipients import NOWHERE, AddressError, Place, Precision, email_address, phone, telegram_chat
+from alerting.domain.rendering import PANEL_COLUMNS, PANEL_LINES
+from geo.shapes import Point, ShapeError
 
 Word = TypeVar("Word", bound=Enum)
 
@@ -57,8 +62,13 @@ SETTINGS = {
     Channel.EMAIL: ("url", "username"),
     Channel.SMS: ("sender", "protocol", "url", "user"),
     Channel.WEB_PUSH: (),
+    Channel.MQTT: ("url", "user"),
 }
 """What an account of each channel cannot do without."""
+MQTT_BROKER = re.compile(r"mqtts?://[^\s/@:\[\]]+(:[0-9]{1,5})?/?")
+LONGEST_PANEL_NAME = 40
+MOST_LINES, FEWEST_COLUMNS, MOST_COLUMNS = 20, 8, 60
+"""Of the largest and the narrowest panels there are; anything else is a slip."""
 ALIAS = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9 ._-]{1,11}")
 """What people see as the sender of an SMS in place of a number; registered with AGCOM through the provider."""
 PROTOCOLS = {"smpp": ("smpp://", "smpps://"), "rest": ("https://",)}
@@ -137,6 +147,9 @@ def _authority(path: Path, file: Table, file_hash: str) -> Authority | None:
     staff = tuple(_staff(table, code) for table in file.tables_if_any("staff"))
     for twice in sorted({one.name for one, other in combinations(staff, 2) if one.name and one.name == other.name}):
         file.note(f"staff has two entries called {twice!r}; each needs a name of its own, its address has it")
+    panels = tuple(_panel(table, territory) for table in file.tables_if_any("panels"))
+    for flaw in _misplaced(panels, channels):
+        file.note(flaw)
     for zone in zones:
         file.check("warning_zones", zone, WARNING_ZONE, "the zone's national name: Tosc-A4")
     if not channels:
@@ -169,6 +182,7 @@ def _authority(path: Path, file: Table, file_hash: str) -> Authority | None:
         duty=duty,
         file_hash=file_hash,
         staff=staff,
+        panels=panels,
     )
 
 
@@ -230,6 +244,10 @@ def _channel(table: Table, code: str) -> ChannelAccess:
         table.note(f"{table.key('settings')}.{key} looks like a secret; put it in the secrets file, not here")
     if channel is Channel.EMAIL and (url := settings.get("url")) and not MAIL_SERVER.fullmatch(url):
         table.note(f"{table.key('settings')}.url {url!r} is no mail server; write smtp://host:587 or smtps://host:465")
+    if channel is Channel.MQTT and (url := settings.get("url")) and not MQTT_BROKER.fullmatch(url):
+        table.note(
+            f"{table.key('settings')}.url {url!r} is no MQTT broker; write mqtts://host:8883 or mqtt://host:1883"
+        )
     identity = table.text("identity")
     if identity and written in known:
         _check_identity(table, channel, identity)
@@ -272,6 +290,8 @@ def _check_identity(table: Table, channel: Channel, identity: str) -> None:
             case Channel.WEB_PUSH:
                 if not WEB.fullmatch(identity) and identity != f"mailto:{email_address(identity)}":
                     table.note(f"{key} {identity!r} is nobody a push service can ask; write mailto: and an address")
+            case Channel.MQTT:
+                pass  # a name for the staff; no panel shows it
     except AddressError as cause:
         table.note(f"{key} {identity!r} cannot be written to: {cause}")
 
@@ -342,6 +362,76 @@ def _staff(table: Table, code: str) -> Staff:
             table.note(f"{table.key('quiet')} begins when it ends; leave it out, or write when it ends")
     table.nothing_else()
     return Staff(name, frozenset(filter(None, matters)), quiet, code)
+
+
+# ── panels and sirens ───────────────────────────────────────────────────────────────────────────────
+
+
+def _panel(table: Table, territory: Territory | None) -> Panel:
+    name = table.matching("id", CODE, "small letters, digits and hyphens: ponte-fornacette")
+    if len(name) > LONGEST_PANEL_NAME:
+        table.note(f"{table.key('id')} has {len(name)} letters; write at most {LONGEST_PANEL_NAME}")
+    kind = _one_of(table, "kind", table.text("kind"), PanelKind) or PanelKind.VMS
+    lines = _size(table, "lines", PANEL_LINES, 1, MOST_LINES)
+    columns = _size(table, "columns", PANEL_COLUMNS, FEWEST_COLUMNS, MOST_COLUMNS)
+    only = [_one_of(table, "only", word, Lane) for word in table.texts("only", optional=True)]
+    lanes = frozenset(filter(None, only)) or FOR[kind]
+    if kind is PanelKind.SIREN and lanes != FOR[kind]:
+        table.note(f"{table.key('only')} is not flash alone; a siren sounds for imminent danger to life or not at all")
+    place, exercise = _place_of(table, territory), table.flag("exercise", optional=True)
+    table.nothing_else()
+    return Panel(name, kind, place, lines, columns, lanes, exercise)
+
+
+def _size(table: Table, key: str, default: int, fewest: int, most: int) -> int:
+    size = table.whole(key) if table.has(key) else default
+    if not fewest <= size <= most:
+        table.note(f"{table.key(key)} is not between {fewest} and {most}; write how many the panel has")
+    return size
+
+
+def _place_of(table: Table, territory: Territory | None) -> Place:
+    """Where it stands; nowhere where there was something to note."""
+    has_area, has_point = table.has("area"), table.has("point")
+    if has_area == has_point:
+        table.note(f"{table.key('area')} and point: write one of the two, or nobody knows what the panel is told")
+    elif has_area:
+        written = table.text("area")
+        for area in territory.areas if territory else ():
+            if written and written in (area.code, area.code.partition(".")[2]):
+                precision = Precision.FRAZIONE if territory and area is not territory.comune else Precision.COMUNE
+                return Place(precision, (area.code,))
+        if territory and written:
+            known = ", ".join(area.code.rpartition(".")[2] for area in territory.areas)
+            table.note(f"{table.key('area')} {written!r} is no area of this file; write one of {known}")
+    else:
+        match table.values("point"):
+            case [float() | int() as lat, float() | int() as lon]:
+                try:
+                    point = Point(lat, lon)
+                except ShapeError as cause:
+                    table.note(f"{table.key('point')}: {cause}")
+                else:
+                    if territory is None or territory.gazetteer.of(point):
+                        return Place(Precision.ADDRESS, point=point)
+                    table.note(f"{table.key('point')} lies outside the comune; write latitude, then longitude")
+            case _:
+                table.note(f"{table.key('point')} is not [latitude, longitude]; write two numbers in brackets")
+    return NOWHERE
+
+
+def _misplaced(panels: tuple[Panel, ...], channels: tuple[ChannelAccess, ...]) -> Iterator[str]:
+    """What no panel by itself shows: two of one name, and none that no account of MQTT can tell."""
+    for one, other in combinations(panels, 2):
+        if one.name == other.name:
+            yield f"two panels are called {one.name}; rename one"
+    told = {access.exercise for access in channels if access.channel is Channel.MQTT}
+    for panel in panels:
+        if panel.exercise not in told:
+            yield (
+                f"panel {panel.name} has no account on mqtt{' for exercises' if panel.exercise else ''} that tells it; "
+                "add one to [[channels]]"
+            )
 
 
 # ── texts ───────────────────────────────────────────────────────────────────────────────────────────
@@ -418,7 +508,7 @@ def _one_limit(mine: ChannelAccess, theirs: ChannelAccess) -> Iterator[str]:
 
 
 def _told_apart(one: Authority, mine: ChannelAccess, other: Authority, theirs: ChannelAccess) -> Iterator[str]:
-    if mine.channel is not theirs.channel:
+    if mine.channel is not theirs.channel or mine.channel is Channel.MQTT:  # nobody writes to a panel
         return
     if mine.identity == theirs.identity:
         if alike := clashes(one.keywords, other.keywords):

@@ -19,6 +19,7 @@ from alerting.domain.keywords import (
     fold,
 )
 from alerting.domain.notices import Staff
+from alerting.domain.panels import Panel
 from alerting.domain.policies import FeedPolicy
 from alerting.domain.recipients import Label, Place
 from geo.areas import Area, Gazetteer, overlap
@@ -269,6 +270,7 @@ class Authority:
     """SHA-256 of the file, in hexadecimal: whether it has changed since it was last stored."""
     staff: tuple[Staff, ...] = ()
     """Where those who work here read that something is amiss."""
+    panels: tuple[Panel, ...] = ()
 
     def channel(self, channel: Channel) -> ChannelAccess | None:
         """The live account on that channel, or None where the comune has none."""

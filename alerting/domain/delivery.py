@@ -14,6 +14,7 @@ class Channel(Enum):
     EMAIL = "email"
     SMS = "sms"
     WEB_PUSH = "web_push"
+    MQTT = "mqtt"
 
     def __str__(self) -> str:
         return self.value

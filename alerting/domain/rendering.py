@@ -3,6 +3,8 @@
 Five contents, in this order: who speaks and what happens, where, when, what it means, what to do.
 """
 
+import textwrap
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, time, timedelta
@@ -44,6 +46,7 @@ class Form(Enum):
     SMS = "sms"
     MAIL = "mail"
     PUSH = "push"
+    PANEL = "panel"
 
     def __str__(self) -> str:
         return self.value
@@ -58,6 +61,9 @@ MOST = {
     # A browser takes 3,993 bytes with all that is around the words; what a phone unfolds is shorter still.
     Form.PUSH: 1000,
 }
+PANEL_LINES, PANEL_COLUMNS = 4, 24
+"""Of a message panel of which the comune's file says nothing else; the smallest of those on Italian roads."""
+MOST[Form.PANEL] = PANEL_LINES * (PANEL_COLUMNS + 1) - 1
 SMS_PARTS = 3
 """So many an alert may take where nobody says otherwise: each is paid, and one lost on the way garbles the whole."""
 LONGEST_SUBJECT = 160
@@ -69,6 +75,7 @@ FORM_OF = {
     Channel.EMAIL: Form.MAIL,
     Channel.SMS: Form.SMS,
     Channel.WEB_PUSH: Form.PUSH,
+    Channel.MQTT: Form.PANEL,
 }
 MOST_CHARACTERS = {
     channel: MOST.get(form, SMS_PARTS * gsm.IN_PARTS[gsm.Encoding.GSM_7]) for channel, form in FORM_OF.items()
@@ -143,6 +150,9 @@ def render(alert: Alert, form: Form = Form.TEMPLATE, *, parts: int = SMS_PARTS, 
         case Form.PUSH:
             fitted = _fitted(said, _push, _ruler(form))
             return Rendering(_push(fitted), subject=_subject(said), shortened=_lost(said, fitted))
+        case Form.PANEL:
+            shown = "\n".join(on_a_panel(alert))
+            return Rendering(shown, shortened=shown != "\n".join(on_a_panel(alert, ANY_LINES)))
         case _:
             assert_never(form)
 
@@ -160,6 +170,8 @@ def whole(alert: Alert, form: Form = Form.TEMPLATE, *, link: bool = False) -> Re
         return Rendering(_mail(said), subject=_subject(said))
     if form is Form.PUSH:
         return Rendering(_push(said), subject=_subject(said))
+    if form is Form.PANEL:
+        return Rendering("\n".join(on_a_panel(alert, ANY_LINES)))
     variables = _variables(said)
     return Rendering(TEMPLATE.format(*variables), variables)
 
@@ -585,6 +597,59 @@ def _ruler(form: Form) -> Ruler:
 def _lost(said: Said, fitted: Said) -> bool:
     """Whether something of the language shown first was left out."""
     return fitted is not said and replace(said, translations=()) != replace(fitted, translations=())
+
+
+# ── on a message panel ──────────────────────────────────────────────────────────────────────────────
+
+ANY_LINES = 1_000
+
+
+def on_a_panel(alert: Alert, lines: int = PANEL_LINES, columns: int = PANEL_COLUMNS) -> tuple[str, ...]:
+    """What a message panel of this size shows, in capitals, which is all that many panels have: what, where, what to
+    do, until when.
+
+    Who speaks is written on the post, and whoever passes has not seen what an Update takes the place of. Each content
+    has one line before any has two; where there are fewer lines than contents, what is happening and what to do stay.
+    """
+    said = _said(alert, link=False)
+    frame = [EXERCISE[:columns]] if said.exercise and lines > 1 else []
+    opening = said.headline if said.mark.startswith(UPDATE) else f"{said.mark}{said.headline}"
+    headline = f"{EXERCISE} - {opening}" if said.exercise else opening
+    contents = [
+        _capitals(headline) or _capitals(alert.first.event) or ALERT,
+        _capitals("" if said.where == NOWHERE else said.where),
+        _capitals("" if said.action == NOTHING_TO_DO else said.action),
+        _capitals(_figures(alert, "fino alle {1}", "{0:%H:%M} {1} {0.day}/{0.month}", "annullato alle {0}")),
+    ]
+    rows = [textwrap.wrap(words, columns) for words in contents]
+    given = [0] * len(rows)
+    for _ in range(lines - len(frame)):
+        wanting = [at for at in (0, 2, 1, 3) if given[at] < len(rows[at])]
+        if not wanting:
+            break
+        given[next((at for at in wanting if not given[at]), wanting[0])] += 1
+    shown = [line for at, some in enumerate(rows) for line in _first_lines(some, given[at], columns)]
+    return (*shown, *frame)
+
+
+ALERT = "ALLERTA"
+CUT = ".."
+
+
+def _first_lines(rows: list[str], most: int, columns: int) -> list[str]:
+    if len(rows) <= most:
+        return rows
+    if not most:
+        return []
+    rest = " ".join(rows[most - 1 :])
+    return [*rows[: most - 1], rest[: columns - len(CUT)].rstrip(" .,;:") + CUT]
+
+
+def _capitals(words: str) -> str:
+    """In capitals without accents, digits and plain signs: `è` is `E'`. What has none of these leaves nothing."""
+    upper = gsm.transliterated(words.upper()).replace("É", "E'").replace("€", "EURO")
+    bare = (letter for letter in unicodedata.normalize("NFKD", upper) if letter.isascii() and letter.isprintable())
+    return " ".join("".join(bare).upper().split())
 
 
 # ── in the letters of a text message ────────────────────────────────────────────────────────────────

@@ -36,6 +36,7 @@ from alerting.domain.kinds import Colour, Kind, Risk
 from alerting.domain.lanes import Lane
 from alerting.domain.lifecycle import State
 from alerting.domain.notices import Answer, Ended, Matter
+from alerting.domain.panels import PanelKind, Shows
 from geo.areas import AreaKind
 
 BigId = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only in INTEGER keys
@@ -219,7 +220,7 @@ class ProviderRate(Table):
 
 
 class Recipient(Table):
-    """A person who subscribed to an authority, or a public Telegram channel (`is_channel`) that is told all."""
+    """A person who subscribed to an authority, or no person (`is_channel`): a public Telegram channel, a panel."""
 
     __tablename__ = "recipients"
 
@@ -321,6 +322,46 @@ class Membership(Table):
     place_id: Mapped[int] = mapped_column(ForeignKey("places.id"), primary_key=True)
 
     __table_args__ = (Index("memberships_of_recipient", "recipient_id", "area"),)
+
+
+class Panel(Table):
+    """A message panel or a siren, which is told like a recipient; what it is to show, and what it says it shows.
+
+    `version` grows with each change of what is to be shown, and never goes back; `shown` is what that version says
+    (lines, colour, alert), of the dispatch `dispatch_id` until `expires`. `confirms` has for the last versions the
+    dispatches that are said once the panel acknowledges it. `acknowledged` is the last version it did acknowledge.
+    `online` is what its status says, null before it ever said anything; `missing_since` since when it is away, and
+    `reported` whether somebody was called for that.
+    """
+
+    __tablename__ = "panels"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    authority: Mapped[str] = mapped_column(ForeignKey("authorities.code"))
+    account: Mapped[str] = mapped_column(ForeignKey("channel_accounts.name"))
+    name: Mapped[str] = mapped_column(String(40))
+    topic: Mapped[str] = mapped_column(String(80))
+    kind: Mapped[PanelKind] = mapped_column(words(PanelKind))
+    recipient_id: Mapped[int] = mapped_column(ForeignKey("recipients.id"))
+    address_id: Mapped[int] = mapped_column(ForeignKey("addresses.id"), unique=True)
+    lines: Mapped[int] = mapped_column(SmallInteger)
+    columns: Mapped[int] = mapped_column(SmallInteger)
+    only: Mapped[list[str]] = mapped_column(JSON)
+    version: Mapped[int] = mapped_column(BigInteger, default=0)
+    state: Mapped[Shows] = mapped_column(words(Shows), default=Shows.CLEAR)
+    dispatch_id: Mapped[int | None] = mapped_column(BigInteger)
+    shown: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    expires: Mapped[datetime | None] = mapped_column(Moment)
+    since: Mapped[datetime] = mapped_column(Moment)
+    confirms: Mapped[dict[str, list[int]]] = mapped_column(JSON, default=dict)
+    acknowledged: Mapped[int] = mapped_column(BigInteger, default=0)
+    acknowledged_state: Mapped[Shows | None] = mapped_column(words(Shows))
+    acknowledged_at: Mapped[datetime | None] = mapped_column(Moment)
+    online: Mapped[bool | None] = mapped_column()
+    missing_since: Mapped[datetime | None] = mapped_column(Moment)
+    reported: Mapped[bool] = mapped_column(default=False)
+
+    __table_args__ = (UniqueConstraint("account", "topic", name="one_row_per_panel"),)
 
 
 class Consent(Table):

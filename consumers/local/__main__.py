@@ -41,7 +41,7 @@ def simulate(
     from alerting import authorities
     from alerting.settings import Settings
     from consumers.local import trial
-    from consumers.simulators import email, sms_smpp, telegram, web_push, whatsapp
+    from consumers.simulators import email, mqtt, sms_smpp, telegram, web_push, whatsapp
     from consumers.simulators.__main__ import serve_until_told
 
     settings = Settings()
@@ -59,6 +59,9 @@ def simulate(
             serve_until_told(lambda: sms_smpp.start(trial.sms_settings(*known[:2]) | spoken, host=host, port=port))
         case Channel.WEB_PUSH:
             serve_until_told(lambda: web_push.start(host=host, port=port))
+        case Channel.MQTT:
+            shown = {"broker": settings.mqtt_url or "mqtt://127.0.0.1:1883"}
+            serve_until_told(lambda: mqtt.start(trial.mqtt_settings(known[0]) | shown, host=host, port=port))
 
 
 @app.command()

@@ -31,6 +31,7 @@ SIMULATORS = {
     "simulator-email": "python -m consumers.simulators email",
     "simulator-sms": "python -m consumers.simulators sms",
     "simulator-web-push": "python -m consumers.simulators web-push",
+    "simulator-mqtt": "python -m consumers.simulators mqtt",
 }
 
 
@@ -54,8 +55,8 @@ class Stack:
 
     `where` holds logs, keys and secrets. `copies` says how many of a process run, one where it says nothing.
     `whatsapp`, `telegram` and `email` are the simulators' own settings, beyond the accounts. `with_sms` gives Calcinaia
-    an account at a simulated SMSC. Only who `asks` goes out on the network, to the sources that have an address; the
-    others hear those who hand something in.
+    an account at a simulated SMSC, and where that does, `mqtt` is a broker for its panels. Only who `asks` goes out on
+    the network, to the sources that have an address; the others hear those who hand something in.
     """
 
     where: Path
@@ -69,6 +70,7 @@ class Stack:
     email: dict[str, object] = field(default_factory=dict)
     asks: bool = False
     with_sms: bool = False
+    mqtt: str = ""
     api_port: int = 0
     whatsapp_port: int = 0
     telegram_port: int = 0
@@ -76,6 +78,7 @@ class Stack:
     smtp_port: int = 0
     sms_port: int = 0
     web_push_port: int = 0
+    mqtt_port: int = 0
     running: dict[str, Process] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -87,7 +90,10 @@ class Stack:
         self.smtp_port = self.smtp_port or free_port()
         self.sms_port, self.smpp_port = self.sms_port or free_port(), free_port()
         self.web_push_port = self.web_push_port or free_port()
-        self.folder = trial.authorities_with_sms(self.where / "authorities") if self.with_sms else authorities.FOLDER
+        self.mqtt_port = self.mqtt_port or free_port()
+        also = trial.PANELS_OF_CALCINAIA if self.mqtt else ""
+        with_more = self.where / "authorities"
+        self.folder = trial.authorities_with_sms(with_more, also) if self.with_sms else authorities.FOLDER
         self.authorities = authorities.load(self.folder)
         self.sources = sources.FOLDER if self.asks else trial.sources_that_hand_in(self.where / "sources")
         self._credentials = trial.credentials(self.where / "secrets.json", self.authorities)
@@ -120,6 +126,11 @@ class Stack:
         return f"http://127.0.0.1:{self.web_push_port}"
 
     @property
+    def mqtt_url(self) -> str:
+        """Where the simulated panels can be looked at."""
+        return f"http://127.0.0.1:{self.mqtt_port}"
+
+    @property
     def environment(self) -> dict[str, str]:
         """What every process is told."""
         return os.environ | {
@@ -137,6 +148,7 @@ class Stack:
             "ALERTING_PUBLIC_URL": self.api,  # which every mail names as the way to leave
             "SMS_URL": f"smpp://127.0.0.1:{self.smpp_port}",
             "WEB_PUSH_HOSTS": f"127.0.0.1:{self.web_push_port}",
+            "MQTT_URL": self.mqtt,
             "ALERTING_AUTHORITIES_FOLDER": str(self.folder),
             "PYTHONPATH": str(ROOT),
         }
@@ -183,6 +195,8 @@ class Stack:
         }
         if self.with_sms:
             ports["simulator-sms"] = self.sms_port
+        if self.mqtt:
+            ports["simulator-mqtt"] = self.mqtt_port
         return {
             name: f"{SIMULATORS[name]} --port {port} --config {self.write_simulator(name)}"
             for name, port in ports.items()
@@ -197,6 +211,7 @@ class Stack:
             "simulator-email": lambda: trial.email_settings(*known) | {"smtp_port": self.smtp_port} | self.email,
             "simulator-sms": lambda: trial.sms_settings(*known[:2]) | {"smpp_port": self.smpp_port},
             "simulator-web-push": lambda: trial.web_push_settings(),
+            "simulator-mqtt": lambda: trial.mqtt_settings(self.authorities) | {"broker": self.mqtt},
         }[name]()
         file = self.where / f"{name}.json"
         file.write_text(json.dumps(told))
@@ -261,6 +276,8 @@ class Stack:
                 return bool(fetch(f"{self.sms_url}/__sim/received"))
             case "simulator-web-push":
                 return bool(fetch(f"{self.web_push_url}/__sim/received"))
+            case "simulator-mqtt":
+                return bool(fetch(f"{self.mqtt_url}/__sim/panels"))
             case "feeds" | "staff":
                 return bool(fetch(f"http://127.0.0.1:{process.metrics_port}/metrics"))
             case _:

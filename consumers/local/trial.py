@@ -44,12 +44,15 @@ def _token(channel: Channel, number: int) -> str:
     return secrets.token_hex(4) if channel is Channel.SMS else f"{700000000 + number}:{secrets.token_hex(16)}"
 
 
-def authorities_with_sms(folder: Path) -> Path:
-    """Those that ship, in a folder of their own where Calcinaia sends SMS too: none of them has a real account."""
+def authorities_with_sms(folder: Path, also: str = "") -> Path:
+    """Those that ship, in a folder of their own where Calcinaia sends SMS too: none of them has a real account.
+
+    `also` is what else its file says, as PANELS_OF_CALCINAIA.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for file in shipped.FOLDER.glob("*.toml"):
         own = folder / file.name
-        own.write_text(file.read_text() + (SMS_OF_CALCINAIA if file.stem == "calcinaia" else ""))
+        own.write_text(file.read_text() + (SMS_OF_CALCINAIA + also if file.stem == "calcinaia" else ""))
     return folder
 
 
@@ -61,6 +64,34 @@ identity = "Calcinaia"
 per_second = 30
 euro_per_text = 0.045
 settings = { sender = "Calcinaia", protocol = "smpp", url = "smpp://127.0.0.1:2775", user = "calcinaia" }
+"""
+
+
+PANELS_OF_CALCINAIA = """
+[[channels]]
+channel = "mqtt"
+name = "mqtt.calcinaia"
+identity = "Pannelli e sirene di Calcinaia"
+per_second = 100
+settings = { url = "mqtt://127.0.0.1:1883", user = "allerta" }
+
+[[panels]]
+id = "ponte-fornacette"
+kind = "vms"
+area = "fornacette"
+
+[[panels]]
+id = "piazza-calcinaia"
+kind = "vms"
+area = "capoluogo"
+lines = 6
+columns = 32
+only = ["flash", "emergency", "routine"]
+
+[[panels]]
+id = "sirena-fornacette"
+kind = "siren"
+area = "fornacette"
 """
 
 
@@ -140,6 +171,17 @@ def sms_settings(authorities: Authorities, known: Secrets) -> dict[str, object]:
 def web_push_settings() -> dict[str, object]:
     """Nothing: a browser says itself whose texts it takes, as it subscribes."""
     return {}
+
+
+def mqtt_settings(authorities: Authorities) -> dict[str, object]:
+    """The panels and sirens of all authorities."""
+    return {
+        "panels": [
+            {"topic": panel.topic(authority.istat), "lines": panel.lines, "columns": panel.columns}
+            for authority in authorities.values()
+            for panel in authority.panels
+        ]
+    }
 
 
 def _on(channel: Channel, authorities: Authorities) -> Iterator[ChannelAccess]:

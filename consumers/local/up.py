@@ -8,11 +8,12 @@ from pathlib import Path
 
 from honcho.manager import Manager
 
+from consumers.local.private_mosquitto import broker_if_any
 from consumers.local.services import postgresql, rabbitmq
 from consumers.local.stack import ROOT, Stack, procfile
 
 API_PORT, WHATSAPP_PORT, TELEGRAM_PORT, SMS_PORT, EMAIL_PORT, SMTP_PORT = 8000, 9101, 9102, 9103, 9104, 9125
-WEB_PUSH_PORT = 9106
+WEB_PUSH_PORT, PANELS_PORT = 9106, 9107
 FIRST_METRICS_PORT = 9200
 SOURCE = "unione-valdera"
 
@@ -25,6 +26,7 @@ def up() -> int:
     with (
         rabbitmq(where / "rabbitmq", os.environ.get("AMQP_URL"), keep=True) as amqp,
         postgresql(where / "postgresql", os.environ.get("DATABASE_URL"), keep=True) as database,
+        broker_if_any(where) as mqtt,
     ):
         stack = Stack(
             where,
@@ -40,6 +42,8 @@ def up() -> int:
             web_push_port=WEB_PUSH_PORT,
             asks=True,
             with_sms=True,
+            mqtt=mqtt,
+            mqtt_port=PANELS_PORT,
         )
         stack.prepare()
         tokens = _tokens(stack, where / "tokens.json")
@@ -80,6 +84,7 @@ API                    {stack.api}/v1, descritta in {stack.api}/v1/openapi.json
 stato                  {stack.api}/v1/status
 telefoni (simulati)    {stack.whatsapp_url}/__sim/phone/+393331234567
   con SMS              {stack.sms_url}/__sim/phone/+393331234567
+pannelli (simulati)    {f"{stack.mqtt_url}/__sim/panels" if stack.mqtt else "nessuno: manca mosquitto"}
 posta (simulata)       {stack.email_url}/__sim/phone/maria@esempio.it
 browser (simulati)     {stack.web_push_url}/__sim/phone/maria
   iscrizione           {stack.api}/v1/authorities/calcinaia/web-push/iscriviti

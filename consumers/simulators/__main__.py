@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 import uvloop
 
-from consumers.simulators import email, sms_http, sms_smpp, telegram, web_push, whatsapp
+from consumers.simulators import email, mqtt, sms_http, sms_smpp, telegram, web_push, whatsapp
 from consumers.simulators.serving import Served
 
 app = typer.Typer(help="Simulated providers on real sockets.", no_args_is_help=True, add_completion=False)
@@ -87,6 +87,20 @@ def run_sms_rest(
     if house is not None:
         changes["house"] = house
     serve_until_told(lambda: sms_http.start(changes, host=host, port=port))
+
+
+@app.command("mqtt")
+def run_mqtt(
+    port: int = 9107,
+    host: Host = "127.0.0.1",
+    config: ConfigFile = None,
+    broker: Annotated[str | None, typer.Option(help="mqtt://user:password@host:1883, a real one.")] = None,
+) -> None:
+    """Message panels and sirens at an MQTT broker. What they show is to be seen at the port."""
+    changes = _read(config)
+    if broker is not None:
+        changes["broker"] = broker
+    serve_until_told(lambda: mqtt.start(changes, host=host, port=port))
 
 
 def _read(config: Path | None) -> dict[str, Any]:

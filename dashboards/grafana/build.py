@@ -608,6 +608,26 @@ SOURCES = (
     ),
 )
 
+SIGNS = (
+    Panel(
+        "Pannelli e sirene in linea",
+        "Quanti dicono di esserci e quanti no. Dopo 5 minuti di assenza chi è reperibile viene chiamato.",
+        "none",
+        12,
+        (
+            Query("max by (kind) (alerting_panels_online)", "{{kind}} in linea"),
+            Query("max by (kind) (alerting_panels_missing)", "{{kind}} assenti"),
+        ),
+    ),
+    Panel(
+        "Che cosa dicono i pannelli",
+        "Conferme di ciò che mostrano, ripetizioni, conferme di versioni sconosciute, arrivi e partenze.",
+        "none",
+        12,
+        (Query("sum by (what) (increase(alerting_panel_reports_total[$__rate_interval]))", "{{what}}"),),
+    ),
+)
+
 ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
     ("In breve", AT_A_GLANCE),
     ("Da emesso a consegnato", ISSUED_TO_DELIVERED),
@@ -617,6 +637,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
     ("Nuovi tentativi, lettere morte, conti fermi", TROUBLE),
     ("Processi e collegamenti", PROCESSES),
     ("Fonti che ci avvisano", SOURCES),
+    ("Pannelli e sirene", SIGNS),
 )
 
 

@@ -7,12 +7,15 @@ import pytest
 from aiohttp import ClientSession, web
 
 from consumers.channels.email import Email
+from consumers.channels.mqtt import Mqtt
 from consumers.channels.sms_http import SmsHttp
 from consumers.channels.sms_smpp import SmsSmpp
 from consumers.channels.telegram import Telegram
 from consumers.channels.web_push import WebPush
 from consumers.channels.whatsapp import WhatsApp
+from consumers.local.private_mosquitto import PrivateMosquitto
 from consumers.simulators import email as email_simulator
+from consumers.simulators import mqtt as mqtt_simulator
 from consumers.simulators import sms_http as sms_rest_simulator
 from consumers.simulators import sms_smpp as sms_simulator
 from consumers.simulators import telegram as telegram_simulator
@@ -22,6 +25,7 @@ from consumers.simulators.serving import Served
 from tests.contract.fornacette import (
     EMAIL_PASSWORD,
     IN_A_HURRY,
+    PANEL_PASSWORD,
     POSTMARKS,
     PUBLIC_URL,
     SMS_ACCESS_TOKEN,
@@ -31,6 +35,7 @@ from tests.contract.fornacette import (
     TELEGRAM_TOKEN,
     WHATSAPP_NUMBER,
     WHATSAPP_TOKEN,
+    Board,
     Farewells,
     Mailbox,
     Notebook,
@@ -142,6 +147,27 @@ def orderbook() -> Orderbook:
 @pytest.fixture
 async def sms_rest(orderbook: Orderbook) -> AsyncIterator[SmsHttp]:
     adapter = SmsHttp(orderbook, **IN_A_HURRY)
+    yield adapter
+    await adapter.close()
+
+
+@pytest.fixture
+async def panel_posts(mosquitto: PrivateMosquitto) -> AsyncIterator[Served]:
+    """A gate before a real broker, and at that broker a panel for whatever topic is told something."""
+    broker = mosquitto.url.replace("//", f"//pannelli:{PANEL_PASSWORD}@")
+    served = await mqtt_simulator.start({"broker": broker, "anybody": True, "gate": True, "per_second": 2000})
+    yield served
+    await served.close()
+
+
+@pytest.fixture
+def board() -> Board:
+    return Board()
+
+
+@pytest.fixture
+async def mqtt(board: Board) -> AsyncIterator[Mqtt]:
+    adapter = Mqtt(board, **IN_A_HURRY)
     yield adapter
     await adapter.close()
 

@@ -1,20 +1,21 @@
 """Fornacette as the providers know it: its number, bot and webhook; and servers that misbehave to order."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aiohttp import ClientSession, web
 
 from alerting.domain.delivery import Channel as ChannelName
+from alerting.domain.panels import Light, Shows
 from alerting.domain.push import Subscription
 from alerting.domain.sms import Wrote
 from alerting.postmarks import Postmarks
 from alerting.vapid import Vapid
-from consumers.channel import Account, Called, Report, Secret, Stands
+from consumers.channel import Account, Called, Report, Secret, Sign, Stands, Text
 from consumers.simulators.serving import Served
 
 WHATSAPP_TOKEN = "EAAGfornacette7nobodyMayReadThis"
@@ -29,6 +30,7 @@ VAPID = Vapid.read("q1dXpw3UpT5VOmu_cf_v6ih07Aems3njxI-JWgLcM94")
 
 SMS_USER, SMS_PASSWORD = "fornacette", "Arno1966"
 SMS_ACCESS_TOKEN = "fornacette7nobodyMayReadThisEither"
+MQTT_PASSWORD, PANEL_PASSWORD = "fornacette7nobodyMayReadThis", "pannello"
 
 IN_A_HURRY: dict[str, Any] = {
     "connect": timedelta(seconds=0.5),
@@ -136,6 +138,20 @@ def sms_rest_account(base_url: str, **changes: Any) -> Account:
     return Account(**(known | changes))
 
 
+def mqtt_account(base_url: str, **changes: Any) -> Account:
+    """Fornacette's user at the broker, as the adapter knows it."""
+    known: dict[str, Any] = {
+        "name": "mqtt-fornacette",
+        "authority": "fornacette",
+        "paced_as": "mqtt-fornacette",
+        "channel": ChannelName.MQTT,
+        "base_url": base_url,
+        "token": Secret(MQTT_PASSWORD),
+        "settings": {"user": "allerta", "istat": "050004"},
+    }
+    return Account(**(known | changes))
+
+
 @dataclass
 class Farewells:
     """What push services said, for a test that needs no database."""
@@ -166,6 +182,36 @@ class Orderbook:
     async def run(self, accounts: Callable[[], list[Account]], stands: Stands) -> None: ...
 
     async def flush(self) -> None: ...
+
+
+@dataclass
+class Board:
+    """What panels are to show and say they show, for a test that needs no database: the last that was said to each."""
+
+    signs: dict[str, Sign] = field(default_factory=dict)
+    acknowledgements: list[tuple[str, int, Shows]] = field(default_factory=list)
+    statuses: list[tuple[str, bool]] = field(default_factory=list)
+    away: timedelta | None = None
+
+    async def revise(self, account: Account, topic: str, text: Text, reference: str) -> Sign | None:
+        version = self.signs[topic].version + 1 if topic in self.signs else 1
+        lines = tuple(text.body.splitlines())
+        self.signs[topic] = Sign(
+            topic, version, Shows.SHOW, "fornacette-1", lines, Light.RED, datetime.now(UTC), text.expires
+        )
+        return self.signs[topic]
+
+    async def review(self, account: Account, held: Mapping[str, int], *, unheard: bool) -> Sequence[Sign]:
+        return [] if unheard else [sign for sign in self.signs.values() if held.get(sign.topic) != sign.version]
+
+    async def acknowledged(self, account: Account, topic: str, version: int, state: Shows) -> None:
+        self.acknowledgements.append((topic, version, state))
+
+    async def seen(self, account: Account, topic: str, online: bool) -> None:
+        self.statuses.append((topic, online))
+
+    async def reachable(self, account: Account, away: timedelta | None) -> None:
+        self.away = away
 
 
 @dataclass

@@ -37,6 +37,7 @@ from consumers.channels import email as email_channel
 from consumers.channels import whatsapp as whatsapp_channel
 from consumers.channels.email import Email, Said
 from consumers.channels.line import Words
+from consumers.channels.mqtt import Mqtt
 from consumers.channels.sms_http import SmsHttp
 from consumers.channels.sms_smpp import SmsSmpp
 from consumers.channels.telegram import Telegram
@@ -46,6 +47,7 @@ from consumers.simulators.serving import Served
 from tests.contract.fornacette import (
     EMAIL_PASSWORD,
     IN_A_HURRY,
+    MQTT_PASSWORD,
     POSTMARKS,
     PUBLIC_URL,
     SMS_ACCESS_TOKEN,
@@ -55,6 +57,7 @@ from tests.contract.fornacette import (
     WHATSAPP_TOKEN,
     a_server_that,
     email_account,
+    mqtt_account,
     received,
     sms_account,
     sms_rest_account,
@@ -111,7 +114,7 @@ class PushWay(Way):
         return await super().send(address, text, **changes)
 
 
-@pytest.fixture(params=["whatsapp", "telegram", "email", "sms", "sms-rest", "web_push"])
+@pytest.fixture(params=["whatsapp", "telegram", "email", "sms", "sms-rest", "web_push", "mqtt"])
 def way(request: pytest.FixtureRequest) -> Way:
     return _way(request)
 
@@ -146,6 +149,21 @@ def _way(request: pytest.FixtureRequest) -> Way:
             another=lambda **how: WebPush(POSTMARKS, farewells, hosts, **how),
             url=service.base_url,
             shown_as=lambda address: json.loads(address)["endpoint"].rpartition("/")[2] if address else "",
+        )
+    if request.param == "mqtt":
+        panel_posts, board = request.getfixturevalue("panel_posts"), request.getfixturevalue("board")
+        return Way(
+            adapter=request.getfixturevalue("mqtt"),
+            served=panel_posts,
+            account_at=mqtt_account,
+            person=lambda suffix: f"pc/050004/vms/fornacette-{suffix}",
+            not_an_address="pc/050004/vms/#",
+            token=MQTT_PASSWORD,
+            too_long=Text("Evacuare. " * 500),
+            gone_code=401,
+            another=lambda **how: Mqtt(board, **how),
+            url=panel_posts.simulator.gate_url,
+            scheme="mqtt",
         )
     if request.param == "sms":
         smsc, notebook = request.getfixturevalue("smsc"), request.getfixturevalue("notebook")
@@ -594,7 +612,7 @@ def test_an_unknown_answer_never_costs_a_person_the_alert(classify: Classify, st
         assert not isinstance(classify(status, answer), Refused) or (classify, status) == (email_verdict, 551)
 
 
-@pytest.mark.parametrize("provider", ["whatsapp", "telegram", "email", "sms", "sms-rest", "web-push"])
+@pytest.mark.parametrize("provider", ["whatsapp", "telegram", "email", "sms", "sms-rest", "web-push", "mqtt"])
 def test_a_simulator_is_a_process_of_its_own_and_leaves_when_asked(provider: str, tmp_path: Path) -> None:
     file = tmp_path / "config.json"
     file.write_text('{"latency": 0.01}')
@@ -611,7 +629,8 @@ def test_a_simulator_is_a_process_of_its_own_and_leaves_when_asked(provider: str
 def test_the_send_path_does_not_know_that_simulators_exist() -> None:
     program = (
         "import sys; import consumers.channels.whatsapp, consumers.channels.telegram, consumers.channels.email,"
-        " consumers.channels.sms_smpp, consumers.channels.sms_http, consumers.channels.web_push;"
+        " consumers.channels.sms_smpp, consumers.channels.sms_http, consumers.channels.web_push,"
+        " consumers.channels.mqtt;"
         "print([m for m in sys.modules if 'simulators' in m])"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -50,6 +50,7 @@ async def test_a_preview_shows_the_text_in_every_form_with_its_length(town: Town
         "sms": 459,
         "mail": 20_000,
         "push": 1000,
+        "panel": 99,
     }
     assert all(len(text["text"]) == text["characters"] for text in texts.values())
     sms = texts["sms"]
@@ -93,7 +94,8 @@ async def test_a_good_text_has_no_findings_and_a_poor_one_is_told_why_and_drafte
 
 async def test_a_translation_becomes_an_info_of_its_own_and_is_read_after_the_italian(town: Town) -> None:
     seen = await previewed(town, translations=[ENGLISH])
-    for text in by_form(seen).values():
+    assert by_form(seen).pop("panel")["text"].startswith("ALLERTA METEO ARANCION")
+    for text in (text for form, text in by_form(seen).items() if form != "panel"):
         assert text["text"].startswith("Comune di Calcinaia: Allerta meteo arancione")
         assert text["text"].endswith(f"English: {ENGLISH['headline']}. {ENGLISH['instruction']}")
     drafted = await town.draft(translations=[ENGLISH])
