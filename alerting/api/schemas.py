@@ -307,7 +307,7 @@ class TextOut(Output):
 
     form: Form
     text: str
-    subject: str | None = Field(description="Of a mail, and of nothing else.")
+    subject: str | None = Field(description="Of a mail; of a push its title.")
     characters: int = Field(description="UTF-16 units; of an SMS in GSM-7, septets.")
     most: int
     encoding: Encoding | None = Field(description="Of an SMS: GSM-7, or UCS-2 where a letter is not in that.")

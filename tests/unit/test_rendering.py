@@ -400,7 +400,7 @@ def test_whatever_is_said_fits_its_form_with_all_five_contents(alert: Alert, for
     if rendered.size is not None:
         assert rendered.size.parts <= parts
         assert (rendered.size.encoding is Encoding.GSM_7) == ALPHABET.issuperset(rendered.body)
-    opening, _, rest = rendered.body.partition("Dove: ")
+    opening, _, rest = f"{rendered.subject if form is Form.PUSH else ''}{rendered.body}".partition("Dove: ")
     where, _, rest = rest.partition("Quando: ")
     when, _, do = rest.rpartition("Cosa fare: ")
     assert opening.strip(" :") and ": " in opening
