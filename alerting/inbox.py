@@ -12,9 +12,9 @@ from alerting.domain.events import CitizenWrote
 from alerting.domain.lanes import Lane
 from alerting.persistence import dialects, tables
 from alerting.sealing import Seal
-from alerting.webhooks import Blocked, InboundText, Moved, Unblocked
+from alerting.webhooks import Blocked, InboundText, Moved, Renumbered, Unblocked
 
-Told = InboundText | Blocked | Unblocked | Moved
+Told = InboundText | Blocked | Unblocked | Moved | Renumbered
 """What a provider tells us of a person, or of a chat, that changes something here."""
 
 
@@ -39,10 +39,13 @@ def _written(told: Told) -> tuple[str, dict[str, Any]]:
     match told:
         case InboundText():
             said = {"sender": told.sender, "text": told.text, "kind": told.kind, "payload": told.payload}
-            return told.provider_message_id, said
+            return told.provider_message_id, said | ({"also": told.also} if told.also else {})
         case Blocked(sender, at) | Unblocked(sender, at):
             kind = "blocked" if isinstance(told, Blocked) else "unblocked"
             said = {"sender": sender, "text": None, "kind": kind, "payload": None, "at": at.isoformat()}
             return f"{sender}:{kind}:{at.timestamp():.0f}", said
+        case Renumbered():
+            said = {"sender": told.address, "text": None, "kind": "renumbered", "payload": None, "also": told.also}
+            return told.provider_message_id, said | {"known_as": told.known_as}
         case Moved(was, now):
             return f"{was}:moved:{now}", {"sender": was, "text": None, "kind": "moved", "payload": now}

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import case, delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import atlas
@@ -20,11 +20,15 @@ from geo.shapes import Point
 
 @dataclass(frozen=True, slots=True)
 class Subscriber:
-    """Somebody at one address of one account of an authority, whether subscribed or not."""
+    """Somebody at one address of one account of an authority, whether subscribed or not.
+
+    `also` is what else the provider calls them: the BSUID of whoever may hide their number tomorrow.
+    """
 
     authority: Authority
     access: ChannelAccess
     address: str
+    also: str = ""
 
 
 class SecondAddressTaken(Exception):
@@ -34,6 +38,9 @@ class SecondAddressTaken(Exception):
         super().__init__(sentence)
         self.number = number
 
+
+MOVED = "(numero cambiato)"
+"""Stands in the proofs where a keyword would: the provider said so, not the person."""
 
 ANOTHERS = "is already another recipient's: remove that one, then register the person with both addresses"
 
@@ -113,6 +120,7 @@ def _add_address(
             account=who.access.name,
             fingerprint=fingerprint,
             sealed=seal.seal(who.address),
+            other_fingerprint=seal.fingerprint(who.also) if who.also else None,
             rank=rank,
         )
     )
@@ -122,14 +130,17 @@ def _add_address(
 async def leave(session: AsyncSession, who: Subscriber, seal: Seal, *, keyword: str, now: datetime) -> bool:
     """Unsubscribe at once, in the middle of a broadcast too. Whether they were in.
 
-    By whichever of their addresses they say so, it is the person who leaves: all of them are erased.
+    By whichever of their addresses they say so, it is the person who leaves: all of them are erased. Who joined with
+    their number and again when they hid it is in twice, and leaves twice.
     """
-    address = await find(session, who, seal)
-    if address is None:
-        return False
-    recipient = await session.get_one(tables.Recipient, address.recipient_id)
-    await end(session, recipient, who.authority, keyword=keyword, now=now)
-    return True
+    was_in = False
+    for _ in filter(None, (who.address, who.also)):
+        if (address := await find(session, who, seal)) is None:
+            break
+        recipient = await session.get_one(tables.Recipient, address.recipient_id)
+        await end(session, recipient, who.authority, keyword=keyword, now=now)
+        was_in = True
+    return was_in
 
 
 async def shut(session: AsyncSession, who: Subscriber, seal: Seal, *, keyword: str, now: datetime) -> None:
@@ -187,7 +198,7 @@ async def move(session: AsyncSession, account: str, seal: Seal, *, was: str, now
     if old not in rows:
         return False
     if new in rows:  # registered there too: told once
-        rows[old].sealed = rows[old].fingerprint = None
+        rows[old].sealed = rows[old].fingerprint = rows[old].other_fingerprint = None
         await _rank_anew(session, rows[old].recipient_id)
     else:
         rows[old].sealed, rows[old].fingerprint = seal.seal(now), new
@@ -209,7 +220,7 @@ async def lose(session: AsyncSession, who: Subscriber, seal: Seal, *, keyword: s
         return await end(session, recipient, who.authority, keyword=keyword, now=now)
     fingerprint = seal.fingerprint(known_by(who.address))
     _keep_proof(session, who.authority, who.access.channel, fingerprint, "leave", keyword, now)
-    address.sealed = address.fingerprint = None
+    address.sealed = address.fingerprint = address.other_fingerprint = None
     await _rank_anew(session, address.recipient_id)
     return None
 
@@ -249,18 +260,58 @@ async def end(
     for address, channel in (await session.execute(theirs)).all():
         if address.fingerprint is not None:
             _keep_proof(session, authority, channel, address.fingerprint, "leave", keyword, now)
-        address.sealed = address.fingerprint = None
+        address.sealed = address.fingerprint = address.other_fingerprint = None
     await _forget_places(session, recipient)
 
 
 async def find(session: AsyncSession, who: Subscriber, seal: Seal) -> tables.Address | None:
-    """The address row of a subscriber, or None for somebody who is not one."""
-    return await session.scalar(
-        select(tables.Address).where(
-            tables.Address.account == who.access.name,
-            tables.Address.fingerprint == seal.fingerprint(known_by(who.address)),
-        )
+    """The address row of a subscriber, or None for somebody who is not one: by whatever they are called."""
+    names = [seal.fingerprint(known_by(name)) for name in (who.address, who.also) if name]
+    by_address = tables.Address.fingerprint == names[0]
+    query = select(tables.Address).where(
+        tables.Address.account == who.access.name,
+        or_(tables.Address.fingerprint.in_(names), tables.Address.other_fingerprint.in_(names)),
     )
+    return await session.scalar(query.order_by(case((by_address, 0), else_=1)).limit(1))
+
+
+async def recognise(session: AsyncSession, who: Subscriber, seal: Seal) -> None:
+    """Keep what else a subscriber is called, so that they can still leave when that is all a provider says."""
+    if who.also and (address := await find(session, who, seal)) is not None:
+        other = seal.fingerprint(who.also)
+        if other not in (address.fingerprint, address.other_fingerprint):
+            address.other_fingerprint = other
+
+
+async def renumber(
+    session: AsyncSession, who: Subscriber, known_as: Sequence[str], seal: Seal, *, now: datetime
+) -> bool:
+    """A subscriber is reached at another address, `who`'s, as the provider says: what they agreed to goes with them.
+
+    Whether they were one. Who has joined there already is told there, once; the old address is closed.
+    """
+    for name in known_as:
+        old = Subscriber(who.authority, who.access, name)
+        address = await find(session, old, seal)
+        if address is not None:
+            break
+    else:
+        return False
+    there = await find(session, who, seal)
+    if there is not None and there.id != address.id:
+        await lose(session, replace(old, address=name), seal, keyword=MOVED, now=now)
+        return True
+    fingerprint = seal.fingerprint(who.address)
+    address.other_fingerprint = seal.fingerprint(who.also) if who.also else None
+    if address.fingerprint == fingerprint:  # only what else they are called is new
+        return True
+    for one in (address.fingerprint, fingerprint):
+        if one is not None:
+            _keep_proof(session, who.authority, who.access.channel, one, "move", MOVED, now)
+    address.fingerprint, address.sealed = fingerprint, seal.seal(who.address)
+    address.refused_at = address.refused_because = None
+    address.not_before = 0.0
+    return True
 
 
 async def settle(

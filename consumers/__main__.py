@@ -1,10 +1,15 @@
-"""The consuming processes: `python -m consumers fanout | deliver | receipts | inbound | intake | reconcile | staff`."""
+"""The consuming processes: `python -m consumers fanout | deliver | receipts | inbound | intake | reconcile | staff`.
+
+And `check`, which consumes nothing: whether providers have what we need of them.
+"""
 
 import asyncio
 import gc
 from collections.abc import Callable, Coroutine
+from dataclasses import asdict
 from typing import Annotated, Any
 
+import structlog
 import typer
 import uvloop
 
@@ -19,6 +24,7 @@ from alerting.resettling import Resettling
 from alerting.settings import MissingSetting, Settings
 from alerting.topology import INBOUND_QUEUE, INTAKE_QUEUE, RECEIPTS_QUEUE, dead_queue, deliver_queue, fanout_queue
 from consumers import wiring
+from consumers.channels import whatsapp_templates
 from consumers.deadletters import Keeper
 from consumers.deliver import Delivery
 from consumers.duty import Duty
@@ -31,6 +37,7 @@ from consumers.recording import Recorder
 from consumers.updates import NotSet, Polling, delete_webhook, set_webhook
 from consumers.worker import Worker
 
+log = structlog.get_logger()
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
 BATCHES_IN_HAND = 128
@@ -212,6 +219,30 @@ def staff(
             raise typer.Exit(1)
 
     _run(try_and_say if trial else announce)
+
+
+@app.command()
+def check(channel: Annotated[Channel, typer.Option(help="Which provider to ask.")] = Channel.WHATSAPP) -> None:
+    """Ask Meta whether each template stands as the comuni's files say. Ends with 1 where something is to be done."""
+    if channel is not Channel.WHATSAPP:
+        raise typer.BadParameter(f"{channel} has no templates: nothing is registered there")
+
+    async def work(settings: Settings) -> None:
+        database = Database(settings.database)
+        try:
+            accounts = wiring.Accounts(database, settings, channel)
+            await accounts.read()
+            findings = [finding for account in accounts.known() for finding in await whatsapp_templates.look(account)]
+        finally:
+            await database.close()
+        for finding in sorted(findings, key=lambda one: not one.grave):
+            log.warning("a template is not as it should be", **asdict(finding))
+            typer.echo(f"{'GRAVE' if finding.grave else 'look'}: {finding}")
+        if findings:
+            raise typer.Exit(1)
+        typer.echo(f"{len(accounts.known())} accounts: every template stands as their files say")
+
+    _run(work)
 
 
 async def _known(worker: Worker) -> dict[str, Authority]:

@@ -351,8 +351,10 @@ def text_of(
     language = account.settings.get("template_language", "it")
     if alert is None:
         words = dispatch.reply_text or ""
-        if template is None or dispatch.lane is Lane.REPLY:
+        if template is None:
             return Text(words, expires=dispatch.not_after)
+        if dispatch.lane is Lane.REPLY:  # free, unless the provider finds that they wrote too long ago
+            return Text(words, None, answer_in_template(words), language, dispatch.not_after)
         return Text(words, template, in_template(words), language, dispatch.not_after)
     said = cap_json.from_json(alert.document)
     rendered = rendering.render(said, rendering.FORM_OF[account.channel], link=enclosure is None)
@@ -368,6 +370,12 @@ def text_of(
         attachments=(Attachment("allerta.xml", "application/cap+xml", alert.cap),) if alert.cap else (),
         enclosure=enclosure,
     )
+
+
+def answer_in_template(words: str) -> tuple[str, ...]:
+    """A reply as the five contents of the registered template, in one line each."""
+    again = "se serve altro, scrivi di nuovo qui."
+    return "risposta al tuo messaggio", "in questa conversazione", "adesso", " ".join(words.split()), again
 
 
 def _same(row: tables.Batch, batch: BatchReady) -> bool:

@@ -66,8 +66,9 @@ class Inbound:
             log.warning("a text for an account no authority has", account=row.account)
             return
         authority, access = self._authorities[known[0]], known[1]
-        who = Subscriber(authority, access, said["sender"])
+        who = Subscriber(authority, access, said["sender"], said.get("also") or "")
         understood, answer = await self._act(session, who, said, now)
+        await subscribing.recognise(session, who, self._seal)
         if not (authority.two_way and understood in FOR_THE_DESK):
             row.sealed = None  # understood: the words are not kept
         metrics.INBOUND.labels(str(access.channel), understood).inc()
@@ -91,6 +92,9 @@ class Inbound:
         if said["kind"] == "moved":
             await subscribing.move(session, who.access.name, self._seal, was=who.address, now=said["payload"])
             return "moved", ""
+        if said["kind"] == "renumbered":
+            await subscribing.renumber(session, who, said["known_as"], self._seal, now=now)
+            return "renumbered", ""
         if said["kind"] == "location" and said.get("point"):
             point = Point(said["point"]["lat"], said["point"]["lon"])
             return "location", await self._place(session, who, point)

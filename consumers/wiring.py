@@ -31,7 +31,7 @@ def adapter(channel: Channel, settings: Settings, database: Database, seal: Seal
     """The one provider of each channel. Call it inside a running event loop."""
     match channel:
         case Channel.WHATSAPP:
-            return WhatsApp()
+            return WhatsApp(Uploads(database))
         case Channel.TELEGRAM:
             return Telegram(Uploads(database), Chats(database, seal))
         case Channel.EMAIL:

@@ -14,20 +14,20 @@ import structlog
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
 
-from alerting import audit, inbox, metrics, outbox
+from alerting import audit, inbox, metrics, outbox, paging
 from alerting.amqp import BrokerAway, Unroutable
 from alerting.api.parts import Parts, parts_of
 from alerting.api.problems import BROKER_AWAY, NO_JSON, Problem, away
 from alerting.api.routes import limited
 from alerting.api.schemas import Ignored
-from alerting.domain.authority import ChannelAccess
+from alerting.domain.authority import ChannelAccess, templates_of
 from alerting.domain.delivery import Channel
 from alerting.domain.events import ReceiptCame
 from alerting.domain.lanes import Lane
 from alerting.domain.sms import Alphabet, Wrote
 from alerting.postmarks import Postmarks
 from alerting.sms_inbox import SmsInbox
-from alerting.webhooks import InboundText, Pressed, Receipt, email, sms, telegram, whatsapp
+from alerting.webhooks import InboundText, Pressed, Receipt, TemplateChanged, email, sms, telegram, whatsapp
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
 log = structlog.get_logger()
@@ -73,10 +73,13 @@ async def take_whatsapp(request: Request, parts: Parts = Depends(parts_of)) -> I
     ours = [(accounts[text.phone_number_id], text) for text in read.texts if text.phone_number_id in accounts]
     if len(ours) < len(read.texts):
         log.warning("texts for a phone_number_id no authority has", texts=len(read.texts) - len(ours))
-    await _keep(parts, ours)
+    kept: list[tuple[ChannelAccess, inbox.Told]] = [*ours]
+    kept += [(accounts[one.phone_number_id], one) for one in read.moves if one.phone_number_id in accounts]
+    await _keep(parts, kept)
+    await _call_about_templates(parts, read.templates, signers)
     receipts = await _pass_on(parts, read.receipts)
-    ignored = read.ignored + len(read.texts) - len(ours) + len(read.receipts) - receipts
-    return Ignored(texts=len(ours), receipts=receipts, ignored=ignored)
+    ignored = read.ignored + len(read.texts) + len(read.moves) - len(kept) + len(read.receipts) - receipts
+    return Ignored(texts=len(kept), receipts=receipts, ignored=ignored)
 
 
 @router.post("/telegram/{account}", summary="Take an update of Telegram", response_model=Ignored)
@@ -160,6 +163,46 @@ async def _keep(parts: Parts, texts: Sequence[tuple[ChannelAccess, inbox.Told]])
     async with parts.database.write() as session:
         for access, told in texts:
             await inbox.keep(session, access.name, access.channel, told, parts.seal, now)
+
+
+# ── templates ───────────────────────────────────────────────────────────────────────────────────────
+
+
+GOOD = frozenset({"APPROVED", "REINSTATED", "GREEN", "UNKNOWN", "UTILITY"})
+"""What Meta says of a template that can be relied on. YELLOW is on its way to worse: it is logged only."""
+
+
+async def _call_about_templates(parts: Parts, changes: Sequence[TemplateChanged], signers: set[str]) -> None:
+    """Whoever is on duty is to know that a template was paused before they need it, and that it is back."""
+    if not changes:
+        return
+    now = datetime.now(UTC)
+    async with parts.database.write() as session:
+        for change in changes:
+            log.warning("a template stands otherwise", template=change.name, what=change.what, now=change.now)
+            for authority in parts.authorities.values():
+                for access in authority.channels:
+                    if access.name not in signers or change.name not in templates_of(access.settings):
+                        continue
+                    if access.settings.get("waba_id", change.business) != change.business:
+                        continue
+                    about = f"template {change.what} {access.name} {change.name}"
+                    if change.now in GOOD:
+                        await paging.close(session, about, "Meta", now)
+                    elif change.now != "YELLOW":
+                        await paging.call(session, about, _what_became_of(change), now, authority.code)
+
+
+def _what_became_of(change: TemplateChanged) -> str:
+    because = f" ({change.because})" if change.because else ""
+    match change.what:
+        case "category":
+            more = "la durata dei messaggi va impostata di nuovo e i limiti sono quelli della nuova categoria"
+        case "quality":
+            more = "Meta può sospenderlo; prepara il modello di riserva"
+        case _:
+            more = "gli avvisi partono con il modello di riserva, se c'è; apri WhatsApp Manager"
+    return f"WhatsApp: il modello {change.name} ora è {change.now}{because}: {more}"
 
 
 # ── receipts ────────────────────────────────────────────────────────────────────────────────────────

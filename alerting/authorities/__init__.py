@@ -14,6 +14,7 @@ from alerting.authorities.reading import CODE, Table, read_file
 from alerting.authorities.territory import read_territory
 from alerting.domain.authority import (
     AWAITED,
+    VARIABLES,
     Authority,
     ChannelAccess,
     Contact,
@@ -23,6 +24,7 @@ from alerting.domain.authority import (
     Texts,
     flaws_of_keywords,
     flaws_of_text,
+    parameter_names,
 )
 from alerting.domain.delivery import Channel
 from alerting.domain.keywords import Keywords, clashes
@@ -240,6 +242,8 @@ def _channel(table: Table, code: str) -> ChannelAccess:
         table.note(
             f"{table.key('settings')}.page {page!r} does not fit; write the https:// address of the comune's page"
         )
+    if channel is Channel.WHATSAPP:
+        _check_templates(table, settings)
     for key in filter(SECRET.search, settings):
         table.note(f"{table.key('settings')}.{key} looks like a secret; put it in the secrets file, not here")
     if channel is Channel.EMAIL and (url := settings.get("url")) and not MAIL_SERVER.fullmatch(url):
@@ -294,6 +298,16 @@ def _check_identity(table: Table, channel: Channel, identity: str) -> None:
                 pass  # a name for the staff; no panel shows it
     except AddressError as cause:
         table.note(f"{key} {identity!r} cannot be written to: {cause}")
+
+
+def _check_templates(table: Table, settings: dict[str, str]) -> None:
+    key = table.key("settings")
+    if (names := settings.get("template_parameters")) is not None:
+        written = parameter_names(names)
+        if len(set(written)) != VARIABLES or len(written) != VARIABLES:
+            table.note(f"{key}.template_parameters has not {VARIABLES} different names; an alert has as many variables")
+    if (standby := settings.get("standby_template")) and standby == settings.get("template"):
+        table.note(f"{key}.standby_template is the template itself; register another one with the same words")
 
 
 def _check_sms(table: Table, settings: dict[str, str]) -> None:

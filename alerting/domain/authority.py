@@ -87,6 +87,26 @@ class ChannelAccess:
     """What the provider takes for one text; None where the file does not say."""
 
 
+TEMPLATES = ("template", "template_image", "template_document", "standby_template")
+"""The settings of a WhatsApp account that name a registered template, all with the same variables."""
+
+
+HEADERS = {"template_image": "IMAGE", "template_document": "DOCUMENT"}
+"""What stands above the words, as Meta calls it. The others have nothing there."""
+VARIABLES = 5
+"""Of each template: who and what, where, when, what it means, what to do (rendering.TEMPLATE)."""
+
+
+def parameter_names(written: str) -> list[str]:
+    """The setting `template_parameters`, read: "comune, dove, quando, …", for templates that name their variables."""
+    return [name.strip() for name in written.split(",") if name.strip()]
+
+
+def templates_of(settings: Mapping[str, str]) -> dict[str, str]:
+    """The templates an account uses, and which setting names each."""
+    return {name: key for key in reversed(TEMPLATES) if (name := settings.get(key))}
+
+
 @dataclass(frozen=True, slots=True)
 class Duty:
     """Who is called when somebody must look: a conversation on one of the authority's accounts.

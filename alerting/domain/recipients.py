@@ -92,6 +92,10 @@ def to_wa_id(e164: str) -> str:
     return e164.removeprefix("+")
 
 
+BSUID = re.compile(r"[A-Z]{2}\.(?:ENT\.)?[A-Za-z0-9]{1,128}")
+"""What Meta calls somebody who hides their number, another name for each business: "IT.1349…"."""
+
+
 def _phone(number: phonenumbers.PhoneNumber) -> Phone:
     return Phone(
         phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164),

@@ -256,8 +256,8 @@ class Address(Table):
     """Where a recipient is reached on one channel: sealed, and found again by a keyed fingerprint.
 
     `rank` 0 is tried first, the next when its account is halted. `not_before` is until when the provider wants
-    this person left alone (seconds since 1970). Leaving erases `sealed`; the row stays so that the ledger keeps
-    its sense.
+    this person left alone (seconds since 1970). `other_fingerprint` is that of what else the provider calls them,
+    alone once they hide their number. Leaving erases `sealed`; the row stays so that the ledger keeps its sense.
     """
 
     __tablename__ = "addresses"
@@ -267,6 +267,7 @@ class Address(Table):
     account: Mapped[str] = mapped_column(ForeignKey("channel_accounts.name"))
     fingerprint: Mapped[bytes | None] = mapped_column(Blob)
     sealed: Mapped[bytes | None] = mapped_column(Blob)
+    other_fingerprint: Mapped[bytes | None] = mapped_column(Blob)
     rank: Mapped[int] = mapped_column(SmallInteger, default=0)
     not_before: Mapped[float] = mapped_column(Float, default=0.0)
     refused_at: Mapped[datetime | None] = mapped_column(Moment)
@@ -275,6 +276,7 @@ class Address(Table):
     __table_args__ = (
         UniqueConstraint("account", "fingerprint", name="one_address_per_account"),
         Index("addresses_of_recipient", "recipient_id"),
+        Index("addresses_by_other_name", "account", "other_fingerprint"),
         Index(
             "addresses_told",
             "recipient_id",

@@ -13,7 +13,8 @@ class InboundText:
     `phone_number_id` is the account it was sent to; empty for Telegram, where the webhook's own address
     says which bot. `sender` is an address one can answer to: "+39…", a Telegram chat id, or a WhatsApp
     BSUID ("IT.1349…") where the provider hides the number. `text` is what the person reads on their
-    screen, None where there are no words. `payload` is ours, put on a button by us.
+    screen, None where there are no words. `payload` is ours, put on a button by us. `also` is the BSUID of somebody
+    whose number is told too: once they hide that, they are called by it alone.
     """
 
     provider_message_id: str
@@ -23,6 +24,31 @@ class InboundText:
     kind: str
     at: datetime
     payload: str | None = None
+    also: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Renumbered:
+    """A person has another number, or is called by another BSUID. `known_as`: what they may have been called before."""
+
+    provider_message_id: str
+    phone_number_id: str
+    known_as: tuple[str, ...]
+    address: str
+    also: str | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateChanged:
+    """A provider judged a template anew. `what` is its status, its quality or its category; `business` whose it is."""
+
+    business: str
+    name: str
+    language: str
+    what: str
+    now: str
+    because: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +72,8 @@ class Webhook:
     texts: tuple[InboundText, ...] = ()
     receipts: tuple[Receipt, ...] = ()
     ignored: int = 0
+    moves: tuple[Renumbered, ...] = ()
+    templates: tuple[TemplateChanged, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,13 @@
 """What Meta posts to us: who wrote, and what became of each text. Pure: its words in, ours out."""
 
 import hmac
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 from alerting.domain.delivery import Progress, Reason
-from alerting.webhooks import InboundText, Receipt, Webhook
+from alerting.domain.recipients import BSUID
+from alerting.webhooks import InboundText, Receipt, Renumbered, TemplateChanged, Webhook
 
 PROGRESS = {
     "sent": Progress.SENT,
@@ -20,6 +22,7 @@ read November 2026."""
 REASONS = {
     131021: Reason.NOT_REACHABLE_HERE,  # we wrote to ourselves
     131026: Reason.NOT_REACHABLE_HERE,
+    131062: Reason.NOT_REACHABLE_HERE,  # a BSUID where only a number will do
     131030: Reason.POLICY,  # a test number writes to its allow-list only
     131047: Reason.POLICY,  # free text, and the 24 hours are over
     131049: Reason.POLICY,
@@ -29,22 +32,27 @@ REASONS = {
     130429: Reason.THROTTLED,
     4: Reason.THROTTLED,
     80007: Reason.THROTTLED,
-    131048: Reason.CHANNEL_HALTED,
-    131031: Reason.CHANNEL_HALTED,
-    131042: Reason.CHANNEL_HALTED,
-    368: Reason.CHANNEL_HALTED,
-    132000: Reason.TEXT_REJECTED,
-    132001: Reason.TEXT_REJECTED,
-    132005: Reason.TEXT_REJECTED,
-    132007: Reason.TEXT_REJECTED,
-    132012: Reason.TEXT_REJECTED,
-    132015: Reason.TEXT_REJECTED,
-    132016: Reason.TEXT_REJECTED,
-    131000: Reason.PROVIDER_UNAVAILABLE,
-    131016: Reason.PROVIDER_UNAVAILABLE,
+    **dict.fromkeys((0, 3, 10, 190, 131005, 368, 131031, 130497, 131037, 131042, 131045), Reason.CHANNEL_HALTED),
+    **dict.fromkeys((133010, 133016, 131048, 131064), Reason.CHANNEL_HALTED),
+    **dict.fromkeys((131051, 131052, 131053, 131063, 132000, 132001, 132005, 132007, 132008), Reason.TEXT_REJECTED),
+    **dict.fromkeys(
+        (132012, 132015, 132016, 132018, 132068, 132069), Reason.TEXT_REJECTED
+    ),  # 132015: held, then dropped
+    **dict.fromkeys((2, 131000, 131016, 131057, 133004), Reason.PROVIDER_UNAVAILABLE),
 }
 """Why a `failed` status failed, by `errors[0].code`: developers.facebook.com … /support/error-codes,
 15 May 2026. What is not here is an unknown answer."""
+
+
+TEMPLATES = {
+    "message_template_status_update": ("status", "event"),
+    "message_template_quality_update": ("quality", "new_quality_score"),
+    "template_category_update": ("category", "new_category"),
+}
+"""The field of a webhook about a template → what it is about, and where it says so."""
+
+CHANGED = re.compile(r"changed from (\S+) to (\S+)")
+"""How the body of a system message names the old name and the new one, where nothing else in it does."""
 
 
 def verify_signature(app_secret: str, raw: bytes, header: str | None) -> bool:
@@ -73,18 +81,28 @@ def read_webhook(payload: Mapping[str, object]) -> Webhook:
     """Everything one call says, in its order. Never raises: what is not understood is counted."""
     texts: list[InboundText] = []
     receipts: list[Receipt] = []
+    moves: list[Renumbered] = []
+    templates: list[TemplateChanged] = []
     ignored = 0
-    for value, known in _values(payload):
+    for business, field, value in _changes(payload):
+        if field in TEMPLATES:
+            changed = _template(business, field, value)
+            if changed is None:
+                ignored += 1
+            else:
+                templates.append(changed)
+            continue
         found = 0
         metadata = value.get("metadata")
         account = _word(metadata, "phone_number_id") or ""
         for message in _items(value, "messages"):
             found += 1
-            text = _inbound(message, account)
-            if text is None:
-                ignored += 1
-            else:
+            if (moved := _moved(message, account)) is not None:
+                moves.append(moved)
+            elif (text := _inbound(message, account)) is not None:
                 texts.append(text)
+            else:
+                ignored += 1
         for status in _items(value, "statuses"):
             found += 1
             receipt = _receipt(status)
@@ -92,20 +110,20 @@ def read_webhook(payload: Mapping[str, object]) -> Webhook:
                 ignored += 1
             else:
                 receipts.append(receipt)
-        if not known or not found:
+        if not found:
             ignored += 1
-    return Webhook(tuple(texts), tuple(receipts), ignored)
+    return Webhook(tuple(texts), tuple(receipts), ignored, tuple(moves), tuple(templates))
 
 
-def _values(payload: object) -> Iterator[tuple[dict[str, object], bool]]:
-    """The `value` of each change of each entry, and whether it is of the field we subscribe to."""
+def _changes(payload: object) -> Iterator[tuple[str, str, dict[str, object]]]:
+    """Whose business account, which field and what value, of each change of each entry; empty where it is not ours."""
     for entry in _items(payload, "entry"):
         for change in _items(entry, "changes"):
-            value = change.get("value") if isinstance(change, dict) else None
-            if isinstance(value, dict) and change.get("field") in ("messages", None):
-                yield value, True
+            value, field = change.get("value"), change.get("field") or "messages"
+            if isinstance(value, dict) and isinstance(field, str) and (field == "messages" or field in TEMPLATES):
+                yield _word(entry, "id") or "", field, value
             else:
-                yield {}, False
+                yield "", "messages", {}
 
 
 def _items(holder: object, key: str) -> list[dict[str, object]]:
@@ -133,13 +151,58 @@ def _at(holder: dict[str, object]) -> datetime | None:
 def _inbound(message: dict[str, object], account: str) -> InboundText | None:
     identity, kind, at = _word(message, "id"), _word(message, "type"), _at(message)
     # Whoever took a username has no number for us: then the BSUID is the only name they have.
-    sender = _word(message, "from") or _word(message, "from_user_id")
+    number, bsuid = _number(message, "from"), _bsuid(message, "from_user_id")
+    sender = number or bsuid
     if identity is None or kind is None or at is None or sender is None:
         return None
-    if sender.isascii() and sender.isdigit():
-        sender = f"+{sender}"
     text, payload = _words(kind, message.get(kind))
-    return InboundText(identity, account, sender, text, kind, at, payload)
+    return InboundText(identity, account, sender, text, kind, at, payload, bsuid if number else None)
+
+
+def _moved(message: dict[str, object], account: str) -> Renumbered | None:
+    """Meta's own note that somebody took another number with them; None for everything else."""
+    system, identity, at = message.get("system"), _word(message, "id"), _at(message)
+    kind = _word(system, "type")
+    if identity is None or at is None or kind not in ("user_changed_number", "user_changed_user_id"):
+        return None
+    found = CHANGED.search(_word(system, "body") or "")
+    words = {"before": found[1], "after": found[2]} if found else {}
+    number = _number(system, "new_wa_id") or _number(system, "wa_id")
+    if number is None and kind == "user_changed_number":
+        number = _number(words, "after")
+    bsuid = _bsuid(system, "user_id") or _bsuid(words, "after")
+    address = number or bsuid
+    names = (
+        _number(message, "from"),
+        _bsuid(system, "previous_user_id"),
+        _bsuid(message, "from_user_id"),
+        _number(words, "before") or _bsuid(words, "before"),
+    )
+    known_as = tuple(dict.fromkeys(name for name in names if name and name not in (number, bsuid)))
+    if address is None or not known_as:
+        return None
+    return Renumbered(identity, account, known_as, address, bsuid if number else None, at)
+
+
+def _template(business: str, field: str, value: dict[str, object]) -> TemplateChanged | None:
+    what, where = TEMPLATES[field]
+    name, now = _word(value, "message_template_name"), _word(value, where)
+    if name is None or now is None:
+        return None
+    language = _word(value, "message_template_language") or ""
+    because = _word(value, "reason") or ""
+    return TemplateChanged(business, name, language, what, now, "" if because == "NONE" else because)
+
+
+def _number(holder: object, key: str) -> str | None:
+    """A wa_id as a number one can write to."""
+    word = (_word(holder, key) or "").removeprefix("+")
+    return f"+{word}" if word.isascii() and word.isdigit() else None
+
+
+def _bsuid(holder: object, key: str) -> str | None:
+    word = _word(holder, key)
+    return word if word and BSUID.fullmatch(word) else None
 
 
 def _words(kind: str, content: object) -> tuple[str | None, str | None]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from alerting import authorities as shipped
 from alerting import sources
-from alerting.domain.authority import Authority, ChannelAccess
+from alerting.domain.authority import HEADERS, VARIABLES, Authority, ChannelAccess, parameter_names, templates_of
 from alerting.domain.delivery import Channel
 from alerting.domain.rendering import TEMPLATE
 from alerting.settings import Secrets
@@ -107,8 +107,11 @@ def sources_that_hand_in(folder: Path) -> Path:
 def whatsapp_settings(authorities: Authorities, known: Secrets, api: str) -> dict[str, object]:
     """The numbers and templates of all authorities, and where their webhooks go."""
     accounts = list(_on(Channel.WHATSAPP, authorities))
-    templates = {(access.settings["template"], access.settings["template_language"]) for access in accounts}
-    body = TEMPLATE.format(*("{{" + str(number) + "}}" for number in range(1, 6)))
+    templates = {
+        (name, access.settings["template_language"], HEADERS.get(key), access.settings.get("template_parameters", ""))
+        for access in accounts
+        for name, key in templates_of(access.settings).items()
+    }
     return {
         "accounts": {
             access.settings["phone_number_id"]: {
@@ -117,12 +120,17 @@ def whatsapp_settings(authorities: Authorities, known: Secrets, api: str) -> dic
             }
             for access in accounts
         },
-        "templates": [
-            {"name": name, "language": language, "variables": 5, "body": body} for name, language in sorted(templates)
-        ],
+        "templates": [_registered(*template) for template in sorted(templates, key=str)],
         "app_secret": known.get(accounts[0].name, "app_secret"),
         "webhook_url": f"{api}/v1/webhooks/whatsapp",
     }
+
+
+def _registered(name: str, language: str, header: str | None, parameters: str) -> dict[str, object]:
+    names = parameter_names(parameters)
+    body = TEMPLATE.format(*("{{" + each + "}}" for each in names or map(str, range(1, VARIABLES + 1))))
+    template = {"name": name, "language": language, "header": header, "body": body, "ttl": 43_200}
+    return template | {"variables": VARIABLES, "parameters": names}
 
 
 def telegram_settings(authorities: Authorities, known: Secrets, api: str) -> dict[str, object]:

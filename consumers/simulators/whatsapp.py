@@ -8,9 +8,12 @@ import asyncio
 import hmac
 import json
 import random
+import re
 import secrets
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Any
 
 from aiohttp import web
@@ -20,65 +23,15 @@ from consumers.simulators.courier import Courier, Parcel
 from consumers.simulators.limits import Bucket, Pair
 from consumers.simulators.phones import Phones
 from consumers.simulators.serving import Limits, Served, serve, told
+from consumers.simulators.whatsapp_errors import ERRORS, Wrong, answer
+from consumers.simulators.whatsapp_media import KINDS, Media, Medium
+from consumers.simulators.whatsapp_templates import UNSET_TTL, Change, Filled, Header, Registry, Template
 
 DAY = 24 * 3600.0
 
-ERRORS: dict[int, tuple[int, str, str]] = {
-    2: (503, "Service temporarily unavailable", "Temporary due to downtime or overload"),
-    4: (429, "Application request limit reached", "The app has reached its API call rate limit"),
-    10: (403, "Application does not have permission for this action", "Permission not granted or removed"),
-    33: (400, "Parameter value is not valid", "The business phone number has been deleted"),
-    100: (400, "Invalid parameter", "One or more parameters are unsupported or misspelled"),
-    190: (401, "Invalid OAuth access token - Cannot parse access token", "Access token has expired"),
-    368: (403, "Temporarily blocked for policies violations", "The account violated a platform policy"),
-    80007: (429, "Rate limit issues", "The WhatsApp Business Account has reached its rate limit"),
-    130429: (429, "Rate limit hit", "Cloud API message throughput has been reached"),
-    130472: (400, "User's number is part of an experiment", "Message was not sent as part of an experiment"),
-    131000: (500, "Something went wrong", "Message failed to send due to an unknown error"),
-    131008: (400, "Required parameter is missing", "The request is missing a required parameter"),
-    131009: (400, "Parameter value is not valid", "One or more parameter values are invalid"),
-    131016: (500, "Service unavailable", "A service is temporarily unavailable"),
-    131026: (400, "Message undeliverable", "Unable to deliver message"),
-    131031: (403, "Business Account locked", "The account was restricted or disabled for a policy violation"),
-    131042: (400, "Business eligibility payment issue", "There was an error related to your payment method"),
-    131047: (400, "Re-engagement message", "More than 24 hours have passed since the recipient last replied"),
-    131048: (429, "Spam rate limit hit", "Too many previous messages were blocked or flagged as spam"),
-    131049: (400, "Meta chose not to deliver", "Not delivered to maintain healthy ecosystem engagement"),
-    131050: (
-        400,
-        "Unable to deliver the message",
-        "The recipient stopped marketing messages from this business",
-    ),
-    131051: (400, "Unsupported message type", "Message type is not supported"),
-    131056: (
-        429,
-        "(Business Account, Consumer Account) pair rate limit hit",
-        "Too many messages to one number",
-    ),
-    131057: (500, "Account in maintenance mode", "The business account is in maintenance mode"),
-    132000: (400, "Number of parameters does not match the expected number of params", "body"),
-    132001: (
-        404,
-        "Template name does not exist in the translation",
-        "Template name does not exist in language",
-    ),
-    132005: (400, "Translated text too long", "The translated text is too long"),
-    132015: (400, "Template is Paused", "Template is paused due to low quality"),
-    132016: (400, "Template is Disabled", "Template has been paused too many times and is now disabled"),
-    132018: (
-        400,
-        "Template parameter invalid",
-        "Cannot have new-line, tab, or more than 4 consecutive spaces",
-    ),
-    133010: (
-        400,
-        "Phone number not registered",
-        "Phone number not registered on the WhatsApp Business Platform",
-    ),
-}
-"""Code → HTTP status, title, details. developers.facebook.com … /support/error-codes, 15 May 2026."""
-
 BY_ADDRESS = {"404": 131026, "429": 131056, "503": 503, "504": 504, "505": 505}
+BSUID = re.compile(r"[A-Z]{2}\.(?:ENT\.)?[A-Za-z0-9]{1,128}")
+LONGEST_CAPTION = 1024
 
 HTML = "<!DOCTYPE html><html><head><title>503</title></head><body><h1>Service Unavailable</h1></body></html>"
 
@@ -91,19 +44,6 @@ class Number(BaseModel):
     token: str
     display_phone_number: str = "390587000000"
     waba_id: str = "102290129340398"
-
-
-class Template(BaseModel):
-    """A template Meta has seen. `held`: new and unproven, so accepted and not leaving (template pacing)."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: str
-    language: str = "it"
-    variables: int = 0
-    status: str = "APPROVED"
-    body: str | None = None
-    held: bool = False
 
 
 class Config(Limits):
@@ -135,6 +75,18 @@ class Config(Limits):
     duplicates: float = 0.0
     reordered: float = 0.0
     silent: float = 0.0
+    read_only: float = 0.0
+    """The share of texts of which nobody hears that they were delivered, only that they were read."""
+    media_faults: dict[int, float] = Field(default_factory=dict)
+    """A code of Meta's → the share of texts with a picture or document that get it."""
+    upload_faults: dict[int, float] = Field(default_factory=dict)
+    """A code of Meta's → the share of uploads that get it; 503 is an HTML page."""
+    switched_off: list[str] = Field(default_factory=list)
+    """The numbers whose phones are off."""
+    off_for: float = 3600.0
+    """Seconds for which they stay so. What lives shorter is dropped, and nobody says."""
+    usernames: list[str] = Field(default_factory=list)
+    """The numbers of people who took a username: Meta does not tell their numbers, only their BSUIDs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,12 +111,7 @@ class Inbound:
     message: dict[str, object]
 
 
-class Wrong(Exception):
-    """This call gets one of Meta's errors."""
-
-    def __init__(self, code: int, details: str | None = None, subcode: int | None = None) -> None:
-        super().__init__(f"the caller gets error {code}")
-        self.code, self.details, self.subcode = code, details, subcode
+Event = Status | Inbound | Change
 
 
 class WhatsAppSimulator:
@@ -172,42 +119,66 @@ class WhatsAppSimulator:
 
     def __init__(self, config: Config) -> None:
         self.phones = Phones("WhatsApp", write=True)
+        self._media = Media()
+        self._numbers: dict[str, str] = {}
+        self._hidden: set[str] = set()
+        self._late: set[asyncio.TimerHandle] = set()
         self._config = config
         self._dice = random.Random(8)  # the same bad luck in every run
         self._run = secrets.token_hex(8).upper()
         self._said = 0
-        self._courier = Courier(self._pack, waits=(0.2, 0.5, 1, 2, 4, 8, 16, 32, 60, 60, 60), at_once=16, per_parcel=20)
+        waits = (0.2, 0.5, 1, 2, 4, 8, 16, 32, 60, 60, 60)
+        self._courier: Courier[Event] = Courier(self._pack, waits=waits, at_once=16, per_parcel=20)
         self._begin()
 
     def _begin(self) -> None:
         self._pairs: dict[tuple[str, str], Pair] = {}
         self._windows: dict[str, float] = {}
         self._met: dict[str, float] = {}
+        self._register()
         self._take_config(self._config)
+
+    def _register(self) -> None:
+        # Copies: what the desk changes in one is forgotten with the rest.
+        self._templates = Registry(each.model_copy() for each in self._config.templates)
 
     def _take_config(self, config: Config) -> None:
         self._config = config
         self._buckets = {
             number: Bucket(config.per_second, config.per_second * config.burst) for number in config.accounts
         }
-        self._templates = {(each.name, each.language): each for each in config.templates}
+        for number in config.usernames:
+            self._hidden.add(number)
+            self._bsuid(number)
 
     def routes(self) -> list[web.RouteDef]:
-        """The one method we call, and a way to play a citizen."""
+        """The methods we call, and ways to play a citizen, and Meta looking at a template."""
+        version = r"/{version:v\d+\.\d+}"
         return [
-            web.post(r"/{version:v\d+\.\d+}/{number}/messages", self._messages),
+            web.post(f"{version}/{{number}}/messages", self._messages),
+            web.post(f"{version}/{{number}}/media", self._upload),
+            web.get(f"{version}/{{waba}}/message_templates", self._list_templates),
+            web.get(rf"{version}/{{medium:\d+}}", self._describe),
+            web.delete(rf"{version}/{{medium:\d+}}", self._delete),
+            web.get("/whatsapp_business/attachments/", self._fetch),
             web.post("/__sim/inbound", self._inbound),
+            web.post("/__sim/moved", self._moved),
+            web.post("/__sim/template", self._template),
         ]
 
     def configure(self, changes: dict[str, Any]) -> dict[str, Any]:
         """Change what is named, keep the rest, return all of it. Raises ValueError."""
         self._take_config(told(self._config, changes))
+        if "templates" in changes:
+            self._register()
         return self._config.model_dump()
 
     def reset(self) -> None:
         """Forget all that happened; keep the configuration."""
         self.phones.forget()
         self._courier.forget()
+        self._forget_late()
+        self._hidden.clear()
         self._begin()
 
     def webhooks(self) -> dict[str, int]:
@@ -216,7 +187,13 @@ class WhatsAppSimulator:
 
     async def close(self) -> None:
         """Stop posting."""
+        self._forget_late()
         await self._courier.close()
+
+    def _forget_late(self) -> None:
+        for handle in self._late:
+            handle.cancel()
+        self._late.clear()
 
     # ── a text comes in ─────────────────────────────────────────────────────────────────────────────
 
@@ -230,8 +207,8 @@ class WhatsAppSimulator:
             message = _parsed(raw)
             if message.get("status") == "read":
                 return web.json_response({"success": True})
-            to = _recipient(message)
-            fault = BY_ADDRESS.get(to[-3:]) or self._fault()
+            to, by_name = self._recipient(message)
+            fault = BY_ADDRESS.get(to[-3:]) or self._by_lot(self._config.faults)
             if fault == 503:
                 self.phones.refused["503"] += 1
                 return web.Response(status=503, text=HTML, content_type="text/html")
@@ -244,14 +221,12 @@ class WhatsAppSimulator:
             identity, standing = self._take(number, to, message)
         except Wrong as wrong:
             self.phones.refused[str(wrong.code)] += 1
-            return _error(wrong, self._config.throttle_http)
+            return answer(wrong, self._config.throttle_http)
         if fault == 505 and request.transport is not None:
             request.transport.abort()
         held = f',"message_status":"{standing}"' if standing else ""
-        body = (
-            f'{{"messaging_product":"whatsapp","contacts":[{{"input":"{to}","wa_id":"{to[1:]}"}}],'
-            f'"messages":[{{"id":"{identity}"{held}}}]}}'
-        )
+        contact = f'"input":"{by_name}","user_id":"{by_name}"' if by_name else f'"input":"{to}","wa_id":"{to[1:]}"'
+        body = f'{{"messaging_product":"whatsapp","contacts":[{{{contact}}}],"messages":[{{"id":"{identity}"{held}}}]}}'
         return web.Response(body=body.encode(), content_type="application/json")
 
     def _check_token(self, number: str, authorization: str) -> None:
@@ -263,11 +238,16 @@ class WhatsAppSimulator:
             raise Wrong(100, f"Object with ID '{number}' does not exist or lacks permissions", subcode=33)
         raise Wrong(190)
 
-    def _fault(self) -> int | None:
-        for code, share in self._config.faults.items():
+    def _by_lot(self, shares: dict[int, float]) -> int | None:
+        for code, share in shares.items():
             if self._dice.random() < share:
                 return code
         return None
+
+    def _fail(self, shares: dict[int, float]) -> None:
+        """Raises Wrong, as often as was asked for."""
+        if (code := self._by_lot(shares)) is not None:
+            raise Wrong(code)
 
     def _check_pace(self, number: str, to: str) -> None:
         now = self._now()
@@ -283,20 +263,28 @@ class WhatsAppSimulator:
         """Accept, or raise Wrong. Returns the wamid, and the message_status where there is one."""
         now = self._now()
         window_open = now - self._windows.get(to, -DAY) < DAY
-        kind = message.get("type", "text")
-        template: Template | None = None
-        variables: tuple[str, ...] = ()
+        filled: Filled | None = None
+        medium: tuple[Medium, str | None] | None = None
         standing: str | None = None
-        if kind == "template":
-            template, variables = self._check_template(message.get("template"))
-            text = _rendered(template, variables)
-            standing = "held_for_quality_assessment" if template.held else "accepted"
-        elif kind == "text":
-            text = _free_text(message.get("text"))
-            if not window_open:
-                raise Wrong(131047)
-        else:
-            raise Wrong(131051)
+        ttl = UNSET_TTL
+        match kind := message.get("type", "text"):
+            case "template":
+                filled = self._templates.fill(message.get("template"), self._has_media(number))
+                text = filled.text
+                if filled.media:
+                    medium = self._media.find(number, filled.media, now), _file_name(message)
+                standing = "held_for_quality_assessment" if filled.template.held else "accepted"
+                ttl = filled.template.ttl or UNSET_TTL
+            case "text":
+                text = _free_text(message.get("text"))
+            case "image" | "document":
+                text, medium = self._free_medium(number, kind, message.get(kind))
+            case _:
+                raise Wrong(131051)
+        if kind != "template" and not window_open:
+            raise Wrong(131047)
+        if medium:
+            self._fail(self._config.media_faults)
         reference = _reference(message)
         self._said += 1
         identity = f"wamid.HBgM{self._run}{self._said:08X}"
@@ -307,42 +295,73 @@ class WhatsAppSimulator:
             self.phones.refused["portfolio"] += 1
             self._tell(Status(number, identity, "failed", to, reference, 131049), self._config.sent_after)
             return identity, standing
-        self.phones.receive(
-            at=time.time(),
-            to=to,
-            account=number,
-            identity=identity,
-            text=text,
-            template=template.name if template else None,
-            variables=variables,
-            reference=reference,
-        )
+
+        def receive() -> None:
+            self.phones.receive(
+                at=time.time(),
+                to=to,
+                account=number,
+                identity=identity,
+                text=text,
+                template=filled.template.name if filled else None,
+                variables=filled.words if filled else (),
+                reference=reference,
+                media=self._drawn(*medium) if medium else None,
+            )
+
+        if to in self._config.switched_off:
+            self._wait_for_phone(receive, Status(number, identity, "sent", to, reference), ttl)
+            return identity, standing
+        receive()
         self._tell_what_became(number, identity, to, reference)
         return identity, standing
 
-    def _check_template(self, asked: object) -> tuple[Template, tuple[str, ...]]:
-        if not isinstance(asked, dict) or not isinstance(asked.get("name"), str):
-            raise Wrong(131008, "Parameter 'template.name' is missing")
-        language = asked.get("language")
-        code = language.get("code") if isinstance(language, dict) else None
-        template = self._templates.get((asked["name"], str(code)))
-        if template is None:
-            raise Wrong(132001, f"template name ({asked['name']}) does not exist in {code}")
-        if template.status == "PAUSED":
-            raise Wrong(132015)
-        if template.status != "APPROVED":
-            raise Wrong(132016)
-        variables = _variables(asked.get("components", []))
-        if len(variables) != template.variables:
-            raise Wrong(
-                132000,
-                f"body: number of localizable_params ({len(variables)}) does not match {template.variables}",
-            )
-        if any(not v or "\n" in v or "\t" in v or "     " in v for v in variables):
-            raise Wrong(132018)
-        if sum(map(len, variables)) > 1024:
-            raise Wrong(132005)
-        return template, variables
+    def _wait_for_phone(self, receive: Callable[[], None], sent: Status, ttl: float) -> None:
+        """What outlives the silence of a phone arrives; what does not is dropped, and no webhook says so."""
+        self._tell(sent, self._config.sent_after)
+        off_for = self._config.off_for
+        if ttl < off_for:
+            self.phones.refused["dropped"] += 1
+            return
+        self._late.add(asyncio.get_running_loop().call_later(off_for, receive))
+        self._tell(replace(sent, name="delivered"), off_for + self._config.delivered_after)
+
+    def _drawn(self, medium: Medium, name: str | None) -> dict[str, Any]:
+        return self.phones.keep(medium.content, medium.media_type, name or "")
+
+    def _has_media(self, number: str) -> Callable[[str, Header], None]:
+        def has(identity: str, header: Header) -> None:
+            found = self._media.find(number, identity, self._now())
+            if KINDS[found.media_type] != header.lower():
+                raise Wrong(132012, f"header: Format mismatch, expected {header}, received {found.media_type}")
+
+        return has
+
+    def _free_medium(self, number: str, kind: str, asked: object) -> tuple[str | None, tuple[Medium, str | None]]:
+        if not isinstance(asked, dict) or not isinstance(asked.get("id"), str):
+            raise Wrong(131008, f"Parameter '{kind}.id' is missing")
+        medium = self._media.find(number, asked["id"], self._now())
+        if KINDS[medium.media_type] != kind:
+            raise Wrong(131053, f"{medium.media_type} is no {kind}")
+        caption = asked.get("caption")
+        if caption is not None and (not isinstance(caption, str) or len(caption) > LONGEST_CAPTION):
+            raise Wrong(100, f"Param {kind}['caption'] must be at most {LONGEST_CAPTION} characters long.")
+        if kind == "image" and "filename" in asked:
+            raise Wrong(100, 'Unexpected key "filename" on param "image".')
+        return caption, (medium, asked.get("filename"))
+
+    def _recipient(self, message: dict[str, Any]) -> tuple[str, str | None]:
+        """Whose phone it is, and their BSUID where they were called by that."""
+        if "recipient" not in message:
+            return _number(message), None
+        name = message["recipient"]
+        if "to" in message:
+            raise Wrong(100, "Only one of the parameters to and recipient may be given")
+        if not isinstance(name, str) or BSUID.fullmatch(name) is None:
+            raise Wrong(131009, "Parameter 'recipient' is not a business-scoped user ID")
+        if name not in self._numbers:
+            raise Wrong(131026)
+        return self._numbers[name], name
 
     def _beyond_portfolio(self, to: str, now: float) -> bool:
         limit = self._config.portfolio_limit
@@ -371,8 +390,10 @@ class WhatsAppSimulator:
         if config.failed and dice() < config.failed:
             self._tell(Status(number, identity, "failed", to, reference, 131026), second)
             return
-        self._tell(Status(number, identity, "delivered", to, reference), second)
-        if config.read and dice() < config.read:
+        read_only = bool(config.read_only) and dice() < config.read_only
+        if not read_only:
+            self._tell(Status(number, identity, "delivered", to, reference), second)
+        if read_only or (config.read and dice() < config.read):
             self._tell(Status(number, identity, "read", to, reference), second + config.delivered_after)
 
     def _tell(self, status: Status, after: float) -> None:
@@ -385,7 +406,7 @@ class WhatsAppSimulator:
     async def _inbound(self, request: web.Request) -> web.Response:
         """A citizen writes: {"from": "+39…", "text": "STOP", "account": phone_number_id}.
 
-        With "button", its payload, they tap on one that says "text".
+        With "button", its payload, they tap on one that says "text". "hides_number": they took a username before.
         """
         said = await request.json()
         account = said.get("account") or next(iter(self._config.accounts))
@@ -397,16 +418,127 @@ class WhatsAppSimulator:
         message: dict[str, object] = {"type": "text", "text": {"body": said.get("text", "")}}
         if said.get("button"):
             message = {"type": "button", "button": {"payload": said["button"], "text": said.get("text", "")}}
+        if said.get("hides_number"):
+            self._hidden.add(sender)
         self._windows[sender] = self._now()
         self.phones.wrote(sender, str(said.get("text", "")), at=self._now())
         if self._config.webhook_url is not None:
             self._courier.carry(Inbound(account, identity, sender, message))
         return web.json_response({"id": identity})
 
-    def _pack(self, events: list[Status | Inbound]) -> list[Parcel]:
+    async def _moved(self, request: web.Request) -> web.Response:
+        """A citizen takes another number with them: {"from": "+39…", "to": "+39…", "account": phone_number_id}."""
+        said = await request.json()
+        account = said.get("account") or next(iter(self._config.accounts))
+        if account not in self._config.accounts or not said.get("from") or not said.get("to"):
+            return web.json_response({"error": "say from which number, and to which"}, status=400)
+        old, new = ("+" + str(said[key]).lstrip("+") for key in ("from", "to"))
+        self._said += 1
+        identity = f"wamid.HBgS{self._run}{self._said:08X}"
+        hidden = old in self._hidden
+        if hidden:
+            self._hidden.add(new)
+        names = (self._bsuid(old), self._bsuid(new)) if hidden else (old[1:], new[1:])
+        system = {"body": f"User Maria changed from {names[0]} to {names[1]}", "user_id": self._bsuid(new)}
+        if hidden:
+            system |= {"type": "user_changed_user_id", "previous_user_id": self._bsuid(old)}
+        else:
+            system |= {"type": "user_changed_number", "wa_id": new[1:]}
+        if self._config.webhook_url is not None:
+            self._courier.carry(Inbound(account, identity, old, {"type": "system", "system": system}))
+        return web.json_response({"id": identity})
+
+    async def _template(self, request: web.Request) -> web.Response:
+        """Meta looks at a template: its name and language, and any of status, quality, category, held and ttl."""
+        try:
+            changes = self._templates.change(await request.json())
+        except ValueError as error:
+            return web.json_response({"error": str(error)}, status=400)
+        if self._config.webhook_url is not None:
+            for waba in sorted({account.waba_id for account in self._config.accounts.values()}):
+                for field, value in changes:
+                    self._courier.carry(Change(waba, field, value))
+        return web.json_response({"told": [field for field, _ in changes]})
+
+    # ── media and templates ─────────────────────────────────────────────────────────────────────────
+
+    async def _upload(self, request: web.Request) -> web.Response:
+        number = request.match_info["number"]
+        try:
+            self._check_token(number, request.headers.get("Authorization", ""))
+            self._fail(self._config.upload_faults)
+            identity = await self._media.take(number, request, self._now())
+        except Wrong as wrong:
+            self.phones.refused[f"media {wrong.code}"] += 1
+            if wrong.code == 503:
+                return web.Response(status=503, text=HTML, content_type="text/html")
+            return answer(wrong, self._config.throttle_http)
+        self.phones.refused["uploaded"] += 1
+        return web.json_response({"id": identity})
+
+    def _bearer(self, request: web.Request) -> str:
+        """Whose token it is. Raises Wrong."""
+        bearer = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        for number, account in self._config.accounts.items():
+            if bearer == account.token:
+                return number
+        raise Wrong(190)
+
+    def _medium(self, request: web.Request) -> Medium:
+        """What the caller names, if it is theirs. Raises Wrong."""
+        number = self._bearer(request)
+        try:
+            return self._media.find(number, request.match_info["medium"], self._now())
+        except Wrong:
+            raise Wrong(100, "Unsupported get request. The object does not exist", subcode=33) from None
+
+    async def _describe(self, request: web.Request) -> web.Response:
+        try:
+            medium = self._medium(request)
+        except Wrong as wrong:
+            return answer(wrong)
+        return web.json_response(self._media.described(medium, f"http://{request.host}", self._now()))
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        try:
+            self._media.forget(self._medium(request).identity)
+        except Wrong as wrong:
+            return answer(wrong)
+        return web.json_response({"success": True})
+
+    async def _fetch(self, request: web.Request) -> web.Response:
+        try:
+            number = self._bearer(request)
+        except Wrong as wrong:
+            return answer(wrong)
+        medium = self._media.fetched(request.query.get("hash", ""), self._now())
+        if medium is None or medium.account != number:
+            return web.Response(status=404)
+        return web.Response(body=medium.content, content_type=medium.media_type)
+
+    async def _list_templates(self, request: web.Request) -> web.Response:
+        try:
+            number = self._bearer(request)
+            if self._config.accounts[number].waba_id != request.match_info["waba"]:
+                raise Wrong(100, "Unsupported get request. The object does not exist", subcode=33)
+        except Wrong as wrong:
+            return answer(wrong)
+        cursors = {"cursors": {"before": "MAZDZD", "after": "MjQZD"}}
+        return web.json_response({"data": self._templates.listed(request.query.get("name", "")), "paging": cursors})
+
+    # ── how Meta says it ────────────────────────────────────────────────────────────────────────────
+
+    def _bsuid(self, number: str) -> str:
+        """What Meta calls a person where their number is not to be told."""
+        name = f"IT.{int(sha256(number.encode()).hexdigest()[:13], 16)}"
+        self._numbers[name] = number
+        return name
+
+    def _pack(self, events: list[Event]) -> list[Parcel]:
         if self._config.webhook_url is None:
             return []
-        entries = [self._entry(event) for event in events if event.account in self._config.accounts]
+        known = self._config.accounts
+        entries = [self._entry(event) for event in events if isinstance(event, Change) or event.account in known]
         payload = {"object": "whatsapp_business_account", "entry": entries}
         # Meta escapes what is not ASCII, and slashes too: whoever verifies a re-written JSON fails here.
         body = json.dumps(payload, separators=(",", ":")).replace("/", "\\/").encode()
@@ -414,7 +546,10 @@ class WhatsAppSimulator:
         headers = {"Content-Type": "application/json", "X-Hub-Signature-256": f"sha256={signature}"}
         return [Parcel(self._config.webhook_url, headers, body)]
 
-    def _entry(self, event: Status | Inbound) -> dict[str, object]:
+    def _entry(self, event: Event) -> dict[str, object]:
+        if isinstance(event, Change):
+            change = {"field": event.field, "value": event.value}
+            return {"id": event.account, "time": int(self._now()), "changes": [change]}
         account = self._config.accounts[event.account]
         value: dict[str, object] = {
             "messaging_product": "whatsapp",
@@ -425,12 +560,22 @@ class WhatsAppSimulator:
         }
         stamp = str(int(self._now()))
         if isinstance(event, Inbound):
-            wa_id = event.sender[1:]
-            value["contacts"] = [{"profile": {"name": "Maria"}, "wa_id": wa_id}]
-            value["messages"] = [{"from": wa_id, "id": event.identity, "timestamp": stamp} | event.message]
+            bsuid, hidden = self._bsuid(event.sender), event.sender in self._hidden
+            value["contacts"] = [{"profile": {"name": "Maria"}, "user_id": bsuid} | _unless(hidden, wa_id=event.sender)]
+            message = {"from_user_id": bsuid, "id": event.identity, "timestamp": stamp}
+            value["messages"] = [_unless(hidden, **{"from": event.sender}) | message | event.message]
         else:
-            value["statuses"] = [_status(event, stamp)]
+            bsuid, hidden = self._bsuid(event.to), event.to in self._hidden
+            if event.code is None:  # some have seen them on failures too: never to be relied on
+                value["contacts"] = [{"user_id": bsuid} | _unless(hidden, wa_id=event.to)]
+            status = _unless(hidden, recipient_id=event.to) | {"recipient_user_id": bsuid}
+            value["statuses"] = [_status(event, stamp) | status]
         return {"id": account.waba_id, "changes": [{"value": value, "field": "messages"}]}
+
+
+def _unless(hidden: bool, **numbers: str) -> dict[str, object]:
+    """A number as webhooks have it, without its plus; nothing where the person hides it."""
+    return {} if hidden else {key: number[1:] for key, number in numbers.items()}
 
 
 def _status(event: Status, stamp: str) -> dict[str, object]:
@@ -438,7 +583,6 @@ def _status(event: Status, stamp: str) -> dict[str, object]:
         "id": event.identity,
         "status": event.name,
         "timestamp": stamp,
-        "recipient_id": event.to[1:],
     }
     if event.reference is not None:
         status["biz_opaque_callback_data"] = event.reference
@@ -467,7 +611,7 @@ def _parsed(raw: bytes) -> dict[str, Any]:
     return message
 
 
-def _recipient(message: dict[str, Any]) -> str:
+def _number(message: dict[str, Any]) -> str:
     to = message.get("to")
     if not isinstance(to, str) or not to:
         raise Wrong(131008, "Parameter 'to' is missing")
@@ -487,24 +631,13 @@ def _free_text(asked: object) -> str:
     return body
 
 
-def _variables(components: object) -> tuple[str, ...]:
-    """The body's words, in order. A header or a button may stand beside, and is not looked at."""
-    if not isinstance(components, list):
-        raise Wrong(131009, "Parameter 'template.components' is not an array")
-    for component in components:
-        if isinstance(component, dict) and component.get("type") == "body":
-            parameters = component.get("parameters")
-            if isinstance(parameters, list):
-                return tuple(str(p.get("text", "")) if isinstance(p, dict) else "" for p in parameters)
-    return ()
-
-
-def _rendered(template: Template, variables: tuple[str, ...]) -> str | None:
-    text = template.body
-    if text is not None:
-        for index, variable in enumerate(variables, 1):
-            text = text.replace(f"{{{{{index}}}}}", variable)
-    return text
+def _file_name(message: dict[str, Any]) -> str | None:
+    """What the document in a template's header is called."""
+    for component in message["template"].get("components", []):
+        if component.get("type") == "header":
+            name: str | None = component["parameters"][0].get("document", {}).get("filename")
+            return name
+    return None
 
 
 def _reference(message: dict[str, Any]) -> str | None:
@@ -514,20 +647,6 @@ def _reference(message: dict[str, Any]) -> str | None:
     if not isinstance(reference, str) or len(reference) > 512:
         raise Wrong(100, "Param biz_opaque_callback_data must be at most 512 characters long.")
     return reference
-
-
-def _error(wrong: Wrong, throttle_http: int) -> web.Response:
-    status, title, details = ERRORS.get(wrong.code, (400, "Unknown", "Unknown"))
-    error: dict[str, object] = {
-        "message": f"(#{wrong.code}) {title}",
-        "type": "OAuthException",
-        "code": wrong.code,
-        "error_data": {"messaging_product": "whatsapp", "details": wrong.details or details},
-        "fbtrace_id": "A" + secrets.token_urlsafe(12),
-    }
-    if wrong.subcode is not None:
-        error["error_subcode"] = wrong.subcode
-    return web.json_response({"error": error}, status=throttle_http if status == 429 else status)
 
 
 async def start(config: dict[str, Any] | None = None, *, host: str = "127.0.0.1", port: int = 0) -> Served:

@@ -89,7 +89,7 @@ def _whatsapp(services: Services) -> dict[str, float]:
             "biz_opaque_callback_data": "1.1.1",
         }
         bare = _bare_http(f"{url}/v26.0/1/messages", body, {"Authorization": f"Bearer {TOKEN}"})
-        return _figures("whatsapp", _ours(WhatsApp, account, IN_A_TEMPLATE, _phone), bare)
+        return _figures("whatsapp", _ours(lambda: WhatsApp(Ids()), account, IN_A_TEMPLATE, _phone), bare)
 
 
 def _telegram(services: Services) -> dict[str, float]:

@@ -1,11 +1,14 @@
 """Simulators on real sockets, adapters in a hurry, and a mailbox where a simulator's webhooks land."""
 
+import sqlite3
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession, web
 
+from alerting.persistence import Database
 from consumers.channels.email import Email
 from consumers.channels.mqtt import Mqtt
 from consumers.channels.sms_http import SmsHttp
@@ -22,6 +25,7 @@ from consumers.simulators import telegram as telegram_simulator
 from consumers.simulators import web_push as web_push_simulator
 from consumers.simulators import whatsapp as whatsapp_simulator
 from consumers.simulators.serving import Served
+from consumers.uploads import Uploads
 from tests.contract.fornacette import (
     EMAIL_PASSWORD,
     IN_A_HURRY,
@@ -152,6 +156,25 @@ async def sms_rest(orderbook: Orderbook) -> AsyncIterator[SmsHttp]:
 
 
 @pytest.fixture
+async def uploads(sqlite_template: Path, tmp_path: Path) -> AsyncIterator[Uploads]:
+    """What providers call our pictures, in a database of the test's own."""
+    template, own = sqlite3.connect(sqlite_template), sqlite3.connect(tmp_path / "uploads.db")
+    template.backup(own)
+    template.close()
+    own.close()
+    database = Database(f"sqlite+aiosqlite:///{tmp_path / 'uploads.db'}")
+    yield Uploads(database)
+    await database.close()
+
+
+@pytest.fixture
+async def whatsapp(uploads: Uploads) -> AsyncIterator[WhatsApp]:
+    adapter = WhatsApp(uploads, **IN_A_HURRY)
+    yield adapter
+    await adapter.close()
+
+
+@pytest.fixture
 async def panel_posts(mosquitto: PrivateMosquitto) -> AsyncIterator[Served]:
     """A gate before a real broker, and at that broker a panel for whatever topic is told something."""
     broker = mosquitto.url.replace("//", f"//pannelli:{PANEL_PASSWORD}@")
@@ -168,13 +191,6 @@ def board() -> Board:
 @pytest.fixture
 async def mqtt(board: Board) -> AsyncIterator[Mqtt]:
     adapter = Mqtt(board, **IN_A_HURRY)
-    yield adapter
-    await adapter.close()
-
-
-@pytest.fixture
-async def whatsapp() -> AsyncIterator[WhatsApp]:
-    adapter = WhatsApp(**IN_A_HURRY)
     yield adapter
     await adapter.close()
 

@@ -34,7 +34,7 @@ from alerting.domain.delivery import (
 from consumers.channel import Account, ChannelAdapter, Secret, Text
 from consumers.channels import bot_api as telegram_channel
 from consumers.channels import email as email_channel
-from consumers.channels import whatsapp as whatsapp_channel
+from consumers.channels import whatsapp_errors as whatsapp_channel
 from consumers.channels.email import Email, Said
 from consumers.channels.line import Words
 from consumers.channels.mqtt import Mqtt
@@ -195,7 +195,7 @@ def _way(request: pytest.FixtureRequest) -> Way:
             url=house.base_url,
         )
     if request.param == "whatsapp":
-        meta = request.getfixturevalue("meta")
+        meta, uploads = request.getfixturevalue("meta"), request.getfixturevalue("uploads")
         return Way(
             adapter=request.getfixturevalue("whatsapp"),
             served=meta,
@@ -205,7 +205,7 @@ def _way(request: pytest.FixtureRequest) -> Way:
             token=WHATSAPP_TOKEN,
             too_long=Text("Evacuare. " * 500),
             gone_code=190,
-            another=WhatsApp,
+            another=lambda **how: WhatsApp(uploads, **how),
             url=meta.base_url,
         )
     if request.param == "email":

@@ -23,10 +23,11 @@ from alerting.domain.delivery import (
     TextRejected,
     Uncertain,
 )
-from alerting.webhooks import InboundText, Receipt, Webhook
+from alerting.webhooks import InboundText, Receipt, Renumbered, TemplateChanged, Webhook
 from alerting.webhooks.whatsapp import answer_subscription, read_webhook, verify_signature
 from consumers.channel import Text
-from consumers.channels.whatsapp import WhatsApp, classify
+from consumers.channels.whatsapp import WhatsApp
+from consumers.channels.whatsapp_errors import BadParameter, MediaSpoilt, TemplateWithdrawn, classify
 from consumers.simulators import whatsapp as simulator
 from consumers.simulators.serving import Served
 from tests.contract.fornacette import (
@@ -61,45 +62,63 @@ def an_error(code: int, **more: object) -> bytes:
     return json.dumps({"error": error | more}).encode()
 
 
-SECONDS = {
-    130429: (Reason.THROTTLED, 1, True),
-    4: (Reason.THROTTLED, 60, True),
-    80007: (Reason.THROTTLED, 60, True),
-    131056: (Reason.PAIR_THROTTLED, 6, False),
-    131057: (Reason.PROVIDER_UNAVAILABLE, 60, True),
-}
-REFUSED = {
-    131021: Reason.NOT_REACHABLE_HERE,
-    131026: Reason.NOT_REACHABLE_HERE,
-    131062: Reason.NOT_REACHABLE_HERE,
-    131030: Reason.POLICY,
-    131047: Reason.POLICY,
-    131049: Reason.POLICY,
-    130472: Reason.POLICY,
-    131050: Reason.OPTED_OUT,
-}
-HALTING = [0, 190, 3, 10, 200, 230, 299, 131005, 368, 131031, 130497, 131037, 131042, 131045, 133010]
-HALTING += [131048, 131064]
-REJECTING = [33, 100, 131008, 131009, 131051, 132000, 132001, 132005, 132007, 132008, 132012, 132015, 132016]
-PASSING = [1, 2, 131016, 133004, 131000, 135000]
+HALTS, REJECTS, WITHDRAWS, SPOILS, DOUBTS = ChannelHalted, TextRejected, TemplateWithdrawn, MediaSpoilt, BadParameter
 
 
-@pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 429, 500, 503])
-def test_metas_code_decides_and_its_http_status_does_not(status: int) -> None:
-    for code, (reason, seconds, everybody) in SECONDS.items():
-        expected: Outcome = Deferred(reason, timedelta(seconds=seconds), whole_account=everybody)
-        assert classify(status, an_error(code), "w") == expected, code
-    for code, reason in REFUSED.items():
-        assert classify(status, an_error(code), "w") == Refused(reason), code
-    for code in PASSING:
-        outcome = classify(status, an_error(code), "w")
-        assert isinstance(outcome, Deferred) and not outcome.whole_account, code
-    for code in HALTING:
-        with pytest.raises(ChannelHalted, match="200-299" if 200 <= code < 300 else f"w is halted.*: {code},"):
-            classify(status, an_error(code), "w")
-    for code in REJECTING:
-        with pytest.raises(TextRejected, match=str(code)):
-            classify(status, an_error(code), "w")
+def later(reason: Reason, seconds: float | None = None, *, everybody: bool = False) -> Deferred:
+    return Deferred(reason, timedelta(seconds=seconds) if seconds else None, whole_account=everybody)
+
+
+EVERY_ROW: dict[int, Outcome | type[ChannelHalted | TextRejected]] = {
+    # the account
+    **dict.fromkeys((0, 190, 3, 10, 200, 230, 299, 131005), HALTS),
+    **dict.fromkeys((368, 131031, 130497, 131037, 131042, 131045, 133010, 133016, 131048, 131064), HALTS),
+    # the hour
+    131057: later(Reason.PROVIDER_UNAVAILABLE, 60, everybody=True),
+    4: later(Reason.THROTTLED, 60, everybody=True),
+    80007: later(Reason.THROTTLED, 60, everybody=True),
+    130429: later(Reason.THROTTLED, 1, everybody=True),
+    131056: later(Reason.PAIR_THROTTLED, 1),
+    **dict.fromkeys((2, 131016, 133004), later(Reason.PROVIDER_UNAVAILABLE)),
+    **dict.fromkeys((131000, 135000, 137000), later(Reason.UNKNOWN_ANSWER)),
+    # the text, its template, its picture
+    **dict.fromkeys((1, 33, 100, 131008, 131009), DOUBTS),
+    **dict.fromkeys((131051, 132000, 132005, 132008, 132012, 132018, 132068, 132069), REJECTS),
+    **dict.fromkeys((131063, 132001, 132007, 132015, 132016), WITHDRAWS),
+    **dict.fromkeys((131052, 131053), SPOILS),
+    # the person
+    **dict.fromkeys((131021, 131026, 131062), Refused(Reason.NOT_REACHABLE_HERE)),
+    **dict.fromkeys((131030, 131047, 131049, 130472), Refused(Reason.POLICY)),
+    131050: Refused(Reason.OPTED_OUT),
+}
+
+
+@pytest.mark.parametrize("code", EVERY_ROW)
+def test_metas_code_decides_and_its_http_status_does_not(code: int) -> None:
+    expected = EVERY_ROW[code]
+    for status in (200, 400, 401, 403, 404, 429, 500, 503):
+        if isinstance(expected, type):
+            with pytest.raises(expected, match="200-299" if 200 <= code < 300 else f" {code}, ") as raised:
+                classify(status, an_error(code), "w")
+            assert type(raised.value) is expected
+        else:
+            assert classify(status, an_error(code), "w") == expected
+
+
+def test_an_id_that_names_no_picture_spoils_the_picture_and_not_the_text() -> None:
+    details = {"messaging_product": "whatsapp", "details": "4490 is not a valid media attachment ID"}
+    for code in (100, 131009):
+        with pytest.raises(MediaSpoilt):
+            classify(400, an_error(code, error_data=details), "w")
+        with pytest.raises(BadParameter):
+            classify(400, an_error(code, error_data={"details": "Parameter 'to' is not a phone number"}), "w")
+
+
+def test_what_meta_adds_to_an_error_may_be_a_bare_string() -> None:
+    with pytest.raises(MediaSpoilt):
+        classify(400, an_error(100, error_data="no such media"), "w")
+    with pytest.raises(BadParameter):
+        classify(400, an_error(100, error_data=["text"]), "w")
 
 
 def test_an_error_that_repeats_our_token_does_not_get_it_into_our_logs() -> None:
@@ -124,13 +143,13 @@ def test_the_documented_examples_of_an_answer() -> None:
     assert classify(200, accepted.replace(b',"message_status":"accepted"', b""), "w") == Accepted("wamid.HBgMMzkz")
     for standing in (b"held_for_quality_assessment", b"paused"):
         held = accepted.replace(b'"accepted"', b'"' + standing + b'"')
-        assert classify(200, held, "w") == Deferred(Reason.HELD_BY_PROVIDER)
+        assert classify(200, held, "w") == Uncertain(Reason.HELD_BY_PROVIDER)
     pair = (
         b'{"error":{"message":"(#131056) (Business Account, Consumer Account) pair rate limit hit",'
         b'"type":"OAuthException","code":131056,"error_data":{"messaging_product":"whatsapp",'
         b'"details":"Too many messages sent"},"fbtrace_id":"A4O5a8RAgePwbcGSu"}}'
     )
-    assert classify(400, pair, "w") == Deferred(Reason.PAIR_THROTTLED, timedelta(seconds=6))
+    assert classify(400, pair, "w") == Deferred(Reason.PAIR_THROTTLED, timedelta(seconds=1))
 
 
 def test_a_2xx_without_an_id_may_have_arrived() -> None:
@@ -229,9 +248,11 @@ async def test_a_text_wrong_for_everybody_is_rejected(whatsapp: WhatsApp, meta: 
         await whatsapp.send(whatsapp_account(meta.base_url), MARIA, text, "att_1")
 
 
-async def test_a_template_still_assessed_has_not_left(whatsapp: WhatsApp, meta: Served, http: ClientSession) -> None:
+async def test_a_template_still_assessed_has_not_left_and_may_yet(
+    whatsapp: WhatsApp, meta: Served, http: ClientSession
+) -> None:
     outcome = await whatsapp.send(whatsapp_account(meta.base_url), MARIA, Text("x", template="allerta_nuova"), "att_1")
-    assert outcome == Deferred(Reason.HELD_BY_PROVIDER)
+    assert outcome == Uncertain(Reason.HELD_BY_PROVIDER)
     assert await received(meta, http) == []
 
 
@@ -482,7 +503,7 @@ def inbound(**message: object) -> InboundText | None:
 
 def test_the_documented_inbound_messages() -> None:
     """Facts re-typed from Meta's webhook reference, 2026 shapes."""
-    expected = InboundText("wamid.HBg", "1065", MARIA, "STOP", "text", AT)
+    expected = InboundText("wamid.HBg", "1065", MARIA, "STOP", "text", AT, also="IT.134912086")
     assert inbound(type="text", text={"body": "STOP"}, from_user_id="IT.134912086") == expected
     button = inbound(type="button", button={"payload": "ACK:8f3c", "text": "Sto bene"}, context={"id": "wamid.A"})
     assert button == InboundText("wamid.HBg", "1065", MARIA, "Sto bene", "button", AT, "ACK:8f3c")
@@ -510,6 +531,149 @@ def test_who_hides_their_number_has_a_bsuid() -> None:
     }
     call = a_call({"statuses": [status | {"biz_opaque_callback_data": "att_01J9"}]})
     assert [(r.reference, r.progress) for r in read_webhook(call).receipts] == [("att_01J9", Progress.READ)]
+
+
+def moved(**system: object) -> Renumbered | None:
+    """One system message through the reader."""
+    message: dict[str, object] = {"id": "wamid.S", "timestamp": "1795000000", "type": "system"}
+    if "sender" in system:
+        message["from"] = system.pop("sender")
+    if "sender_id" in system:
+        message["from_user_id"] = system.pop("sender_id")
+    webhook = read_webhook(a_call({"metadata": METADATA, "messages": [message | {"system": system}]}))
+    return webhook.moves[0] if webhook.moves else None
+
+
+def test_the_documented_ways_to_say_that_somebody_changed_their_number() -> None:
+    """Facts re-typed from Meta's pages on system messages and on business-scoped user ids."""
+    new = "+393401234567"
+    number = moved(
+        sender="393331234567",
+        type="user_changed_number",
+        wa_id="393401234567",
+        body="User Maria changed from 393331234567 to 393401234567",
+    )
+    assert number == Renumbered("wamid.S", "1065", (MARIA,), new, None, AT)
+    older = moved(sender="393331234567", type="user_changed_number", new_wa_id="393401234567")
+    assert older == Renumbered("wamid.S", "1065", (MARIA,), new, None, AT)
+    hidden = moved(type="user_changed_user_id", previous_user_id="IT.1349", user_id="IT.2222")
+    assert hidden == Renumbered("wamid.S", "1065", ("IT.1349",), "IT.2222", None, AT)
+    by_its_body = moved(type="user_changed_user_id", body="User m changed from IT.1349 to IT.2222", user_id="IT.2222")
+    assert by_its_body == Renumbered("wamid.S", "1065", ("IT.1349",), "IT.2222", None, AT)
+    both = moved(
+        sender="393331234567",
+        sender_id="IT.1349",
+        type="user_changed_user_id",
+        user_id="IT.2222",
+        wa_id="393401234567",
+    )
+    assert both == Renumbered("wamid.S", "1065", (MARIA, "IT.1349"), new, "IT.2222", AT)
+    for unsaid in (
+        {},
+        {"user_id": "IT.2222"},
+        {"previous_user_id": "IT.1349"},
+        {"user_id": "IT.1", "sender_id": "IT.1"},
+    ):
+        assert moved(type="user_changed_user_id", **unsaid) is None
+
+
+async def test_a_new_number_and_a_hidden_one_come_over_the_wire(
+    whatsapp: WhatsApp, meta: Served, http: ClientSession, mailbox: Mailbox
+) -> None:
+    await tell(meta, http, "config", {"webhook_url": mailbox.url})
+    await tell(meta, http, "moved", {"from": MARIA, "to": "+393401234567"})
+    await tell(meta, http, "inbound", {"from": "+393401234567", "text": "Attiva", "hides_number": True})
+    await tell(meta, http, "moved", {"from": "+393401234567", "to": "+393409999999"})
+
+    def read() -> list[Webhook]:
+        return [read_webhook(json.loads(raw)) for raw in mailbox.raw]
+
+    await until(lambda: sum(len(one.moves) + len(one.texts) for one in read()) == 3)
+    first, second = sorted((move for one in read() for move in one.moves), key=lambda move: move.known_as[0])
+    (hidden,) = (text for one in read() for text in one.texts)
+    assert (first.known_as[0], first.address) == (MARIA, "+393401234567")
+    assert (second.known_as, hidden.also) == ((hidden.sender,), None) and hidden.sender.startswith("IT.")
+    assert b"393409999999" not in b"".join(mailbox.raw), "who hides their number hides the next one too"
+
+    so_far = len(mailbox.raw)
+    answered = await whatsapp.send(whatsapp_account(meta.base_url), hidden.sender, Text("Benvenuta."), "att_1")
+    assert isinstance(answered, Accepted)
+    await until(lambda: sum(len(one.receipts) for one in read()) == 2)
+    assert all(b"393401234567" not in raw for raw in mailbox.raw[so_far:])
+    receipts = [receipt for one in read() for receipt in one.receipts]
+    assert {(r.reference, r.provider_id) for r in receipts} == {("att_1", answered.provider_id)}
+
+
+async def test_what_meta_does_to_a_template_comes_over_the_wire(
+    meta: Served, http: ClientSession, mailbox: Mailbox
+) -> None:
+    await tell(meta, http, "config", {"webhook_url": mailbox.url})
+    named = {"name": "allerta_pc_v3"}
+    for change in ({"status": "PAUSED"}, {"quality": "RED"}, {"category": "MARKETING"}, {"held": True}):
+        await tell(meta, http, "template", named | change)
+
+    def changes() -> list[TemplateChanged]:
+        return [change for raw in mailbox.raw for change in read_webhook(json.loads(raw)).templates]
+
+    await until(lambda: len(changes()) == 3)
+    assert changes() == [
+        TemplateChanged("102290129340398", "allerta_pc_v3", "it", what, now)
+        for what, now in (("status", "PAUSED"), ("quality", "RED"), ("category", "MARKETING"))
+    ]
+    async with http.post(f"{meta.base_url}/__sim/template", json={"name": "di_un_altro", "status": "PAUSED"}) as answer:
+        assert answer.status == 400
+
+
+async def test_the_simulator_posts_the_documented_shapes(
+    whatsapp: WhatsApp, meta: Served, http: ClientSession, mailbox: Mailbox
+) -> None:
+    """The names of the parts in Meta's examples of 2026, of a message and of a status."""
+    await tell(meta, http, "config", {"webhook_url": mailbox.url})
+    await tell(meta, http, "inbound", {"from": MARIA, "text": "STOP"})
+    await whatsapp.send(whatsapp_account(meta.base_url), MARIA, ORANGE, "att_1")
+
+    def values() -> list[dict[str, Any]]:
+        return [c["value"] for raw in mailbox.raw for e in json.loads(raw)["entry"] for c in e["changes"]]
+
+    await until(lambda: len(values()) == 3)
+    said, sent, delivered = sorted(values(), key=lambda value: "messages" not in value)
+    (message,), (contact,) = said["messages"], said["contacts"]
+    assert set(message) == {"from", "from_user_id", "id", "timestamp", "type", "text"}
+    assert (set(contact), message["from_user_id"]) == ({"profile", "wa_id", "user_id"}, contact["user_id"])
+    assert said["metadata"]["phone_number_id"] == WHATSAPP_NUMBER
+    for status in (sent, delivered):
+        (contact,), (told,) = status["contacts"], status["statuses"]
+        named = {"id", "status", "timestamp", "recipient_id", "recipient_user_id", "biz_opaque_callback_data"}
+        assert set(told) - {"pricing"} == named and set(contact) == {"wa_id", "user_id"}
+    assert ("pricing" in sent["statuses"][0]) != ("pricing" in delivered["statuses"][0]), "once only"
+
+
+async def test_some_read_before_they_are_told_to_have_received(
+    whatsapp: WhatsApp, meta: Served, http: ClientSession, mailbox: Mailbox
+) -> None:
+    await tell(meta, http, "config", {"webhook_url": mailbox.url, "read_only": 1.0})
+    await whatsapp.send(whatsapp_account(meta.base_url), MARIA, ORANGE, "att_1")
+    await until(lambda: len(mailbox.raw) == 2)
+    receipts = [receipt for raw in mailbox.raw for receipt in read_webhook(json.loads(raw)).receipts]
+    assert [receipt.progress for receipt in receipts] == [Progress.SENT, Progress.READ]
+
+
+async def test_what_does_not_live_as_long_as_a_phone_is_off_is_dropped_and_nobody_says(
+    whatsapp: WhatsApp, meta: Served, http: ClientSession, mailbox: Mailbox
+) -> None:
+    account = whatsapp_account(meta.base_url)
+    await tell(meta, http, "config", {"webhook_url": mailbox.url, "switched_off": [MARIA], "off_for": 3600})
+    await tell(meta, http, "template", {"name": "allerta_pc_v3", "ttl": 600})
+    assert isinstance(await whatsapp.send(account, MARIA, ORANGE, "att_dropped"), Accepted)
+    await tell(meta, http, "config", {"off_for": 0.2})
+    assert isinstance(await whatsapp.send(account, MARIA, ORANGE, "att_late"), Accepted)
+
+    def told() -> list[tuple[str | None, Progress]]:
+        return [(r.reference, r.progress) for raw in mailbox.raw for r in read_webhook(json.loads(raw)).receipts]
+
+    await until(lambda: ("att_late", Progress.DELIVERED) in told())
+    assert [item["reference"] for item in await received(meta, http)] == ["att_late"]
+    assert ("att_dropped", Progress.SENT) in told() and ("att_dropped", Progress.DELIVERED) not in told()
 
 
 def test_every_entry_change_and_item_is_read_and_the_rest_is_counted() -> None:
@@ -544,6 +708,16 @@ def test_no_shape_of_a_webhook_is_a_crash(data: st.DataObject) -> None:
         "type": "text",
         "text": {"body": "STOP"},
     }
-    call = a_call({"metadata": METADATA, "messages": [message], "statuses": [status]})
+    system = {
+        "type": "user_changed_user_id",
+        "user_id": "IT.2",
+        "previous_user_id": "IT.1",
+        "body": "changed from a to b",
+    }
+    move = {"id": "s", "timestamp": "1795000000", "type": "system", "system": system}
+    call = a_call({"metadata": METADATA, "messages": [message, move], "statuses": [status]})
+    named = {"message_template_name": "avviso", "event": "PAUSED"}
+    call["entry"] = [*_list(call["entry"]), *_list(a_call(named, field="message_template_status_update")["entry"])]
     webhook = read_webhook(spoiled(call, data))
-    assert len(webhook.texts) <= 1 and len(webhook.receipts) <= 1 and webhook.ignored >= 0
+    assert len(webhook.texts) <= 2 and len(webhook.receipts) <= 1 and webhook.ignored >= 0
+    assert len(webhook.moves) <= 1 and len(webhook.templates) <= 1

@@ -195,6 +195,11 @@ def sms(**settings: str) -> Change:
     return lambda content: f"{content}\n[[channels]]\n{account}\nsettings = {{ {said} }}\n"
 
 
+def named(parameters: str) -> Change:
+    """The template's variables called by these names."""
+    return swap("template_language", f'template_parameters = "{parameters}", template_language')
+
+
 def findings(folder: Path, file: str, change: Change) -> tuple[str, ...]:
     path = folder / file
     path.write_text(change(path.read_text()))
@@ -242,6 +247,12 @@ FORNACETTE = "    [43.676, 10.607], [43.660, 10.603], [43.664, 10.591]"
         (
             sms(protocol="rest", url="https://api.skebby.it", message_type="GP", authentication="oauth"),
             "settings.authentication 'oauth' is not known; write password or access-token",
+        ),
+        (named("comune, dove"), "settings.template_parameters has not 5 different names"),
+        (named("comune, dove, quando, cosa, dove"), "settings.template_parameters has not 5 different names"),
+        (
+            swap("template_language", 'standby_template = "avviso_comune", template_language'),
+            "settings.standby_template is the template itself",
         ),
         (swap('name = "Comune di Calcinaia"', 'name = " "'), "name is empty"),
         (swap("https://", "http://"), "policy.url .* does not fit; write an https"),
