@@ -54,7 +54,7 @@ def test_a_letter_carries_what_mailboxes_take() -> None:
 
 
 def test_the_address_stands_after_what_to_do_in_every_form() -> None:
-    for form in Form:
+    for form in set(Form) - {Form.PANEL}:  # on a post there is no room for an address
         linked, bare = render(saying(WITH_MAP), form, link=True), render(saying(WITH_MAP), form)
         assert linked.body.index("Non scendere") < linked.body.index(LINK), form
         assert linked.body.replace(LINK, "").split() == bare.body.split(), "and nothing else has changed"
