@@ -55,8 +55,8 @@ class Stack:
 
     `where` holds logs, keys and secrets. `copies` says how many of a process run, one where it says nothing.
     `whatsapp`, `telegram` and `email` are the simulators' own settings, beyond the accounts. `with_sms` gives Calcinaia
-    an account at a simulated SMSC, and where that does, `mqtt` is a broker for its panels. Only who `asks` goes out on
-    the network, to the sources that have an address; the others hear those who hand something in.
+    accounts at a simulated SMSC and mail server; where that does, `mqtt` is a broker for its panels. Only who `asks`
+    goes out on the network, to the sources that have an address; the others hear those who hand something in.
     """
 
     where: Path
@@ -91,7 +91,7 @@ class Stack:
         self.sms_port, self.smpp_port = self.sms_port or free_port(), free_port()
         self.web_push_port = self.web_push_port or free_port()
         self.mqtt_port = self.mqtt_port or free_port()
-        also = trial.PANELS_OF_CALCINAIA if self.mqtt else ""
+        also = trial.EMAIL_OF_CALCINAIA + (trial.PANELS_OF_CALCINAIA if self.mqtt else "")
         with_more = self.where / "authorities"
         self.folder = trial.authorities_with_sms(with_more, also) if self.with_sms else authorities.FOLDER
         self.authorities = authorities.load(self.folder)

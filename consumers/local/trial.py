@@ -66,6 +66,14 @@ euro_per_text = 0.045
 settings = { sender = "Calcinaia", protocol = "smpp", url = "smpp://127.0.0.1:2775", user = "calcinaia" }
 """
 
+EMAIL_OF_CALCINAIA = """
+[[channels]]
+channel = "email"
+name = "email.calcinaia"
+identity = "avvisi@comune.calcinaia.pi.it"
+per_second = 10
+settings = { url = "smtp://127.0.0.1:25", username = "avvisi.calcinaia", from_name = "Comune di Calcinaia" }
+"""
 
 PANELS_OF_CALCINAIA = """
 [[channels]]

@@ -55,6 +55,9 @@ AS_A_FAULT = {
 SLOWLY = 1.0  # second
 logging.getLogger("mail.log").setLevel(logging.ERROR)  # aiosmtpd warns of its own deprecated attributes at each login
 
+ENCLOSED = frozenset({"image/jpeg", "image/png", "application/pdf"})
+"""What a mail program shows of a letter beside its words."""
+
 
 class Mailer(BaseModel):
     """Who may hand in mail: a user name, its password, and the address it writes under (any, where there is none)."""
@@ -221,7 +224,7 @@ class EmailSimulator:
         raw = envelope.original_content or b""
         self.raw.append(raw)
         number = f"{len(self.raw):08X}"
-        subject, text = _shown(raw)
+        subject, text, enclosed = _shown(raw)
         self.phones.receive(
             at=time.time(),
             to=to,
@@ -229,6 +232,7 @@ class EmailSimulator:
             identity=number,
             text=f"{subject}\n\n{text}",
             reference=envelope.mail_from,
+            media=self.phones.keep(*enclosed) if enclosed else None,
         )
         return number
 
@@ -278,15 +282,18 @@ class Line(SMTP):
             self.transport.abort()
 
 
-def _shown(raw: bytes) -> tuple[str, str]:
-    """Subject and text of a letter. By the old policy of `email`: the new one takes four times as long."""
+def _shown(raw: bytes) -> tuple[str, str, tuple[bytes, str, str] | None]:
+    """Subject, text and picture or PDF of a letter. By the old policy of `email`: the new takes four times as long."""
     letter = message_from_bytes(raw)
     subject = str(make_header(decode_header(str(letter.get("Subject", "")))))
+    text, enclosed = "", None
     for part in letter.walk():
-        payload = part.get_payload(decode=True)
-        if part.get_content_type() == "text/plain" and isinstance(payload, bytes):
-            return subject, payload.decode("utf-8", "replace").replace("\r\n", "\n").strip()
-    return subject, ""
+        kind = part.get_content_type()
+        if kind == "text/plain" and not text and isinstance(payload := part.get_payload(decode=True), bytes):
+            text = payload.decode("utf-8", "replace").replace("\r\n", "\n").strip()
+        elif kind in ENCLOSED and isinstance(payload := part.get_payload(decode=True), bytes):
+            enclosed = payload, kind, part.get_filename() or ""
+    return subject, text, enclosed
 
 
 def _wish(address: str) -> str:
