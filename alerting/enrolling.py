@@ -7,11 +7,11 @@ from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from alerting import subscribing, surveying
+from alerting import costs, subscribing, surveying
 from alerting.domain.authority import Authority, ChannelAccess
 from alerting.domain.delivery import Channel
 from alerting.domain.panels import Panel
-from alerting.persistence import tables
+from alerting.persistence import fallbacks, tables
 from alerting.sealing import Seal
 from alerting.surveying import What
 
@@ -32,6 +32,7 @@ async def enrol(
                 istat=authority.istat,
                 name=authority.name,
                 file_hash=authority.file_hash,
+                fallback=fallbacks.written(authority.fallback),
             )
         )
         await session.flush()
@@ -66,6 +67,7 @@ async def _enrol_account(
     if access.channel is Channel.MQTT:
         account.settings["istat"] = authority.istat  # of every topic of the comune
     account.portfolio = await _enrol_portfolio(session, access)
+    account.micro_euro = None if access.euro_per_text is None else costs.micro(access.euro_per_text)
     session.add(account)
     await session.flush()
     rate = access.per_second * share_of_limit

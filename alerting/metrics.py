@@ -68,6 +68,20 @@ TOLD_AGAIN = Counter(
 HANDED_OVER = Counter(
     "alerting_handed_over_total", "People told on another channel because theirs is halted.", ["lane", "channel"]
 )
+FELL_BACK = Counter(
+    "alerting_fallbacks_total",
+    "People told on another channel, by the channel and by why the one before did not reach them.",
+    ["lane", "channel", "because"],
+)
+NOT_FOLLOWED = Counter(
+    "alerting_not_followed_total", "People not reached, and not told on another channel, by why.", ["lane", "why"]
+)
+TOLD_TWICE = Counter(
+    "alerting_told_twice_total",
+    "Receipts that came when the person had been told on another channel already.",
+    ["lane", "channel"],
+)
+EURO = Counter("alerting_euro_total", "What texts have cost, by the prices in the comuni's files.", ["channel"])
 HALTS = Counter("alerting_channel_halts_total", "Times a provider halted an account of ours.", ["channel"])
 
 OUTBOX_RELAYED = Counter("alerting_outbox_relayed_total", "Outbox rows by what RabbitMQ said.", ["lane", "result"])

@@ -64,7 +64,7 @@ async def join(
     """Subscribe. The recipient's id, and whether they are new; to join again is not an error.
 
     `also` are further addresses of the same person on other accounts, in the order in which they are tried when the
-    first one's account is halted; somebody who is there already gets those that are missing. Raises
+    first does not reach them; somebody who is there already gets those that are missing. Raises
     SecondAddressTaken where one is another's, or the person has another one there.
     """
     address = await find(session, who, seal)
@@ -222,7 +222,28 @@ async def lose(session: AsyncSession, who: Subscriber, seal: Seal, *, keyword: s
     _keep_proof(session, who.authority, who.access.channel, fingerprint, "leave", keyword, now)
     address.sealed = address.fingerprint = address.other_fingerprint = None
     await _rank_anew(session, address.recipient_id)
+    await _reopen_the_last(session, address.recipient_id)
     return None
+
+
+async def _reopen_the_last(session: AsyncSession, recipient: int) -> None:
+    """What providers said must not leave somebody without an address: only a door they shut themselves stays shut."""
+    theirs = select(tables.Address).where(tables.Address.recipient_id == recipient, tables.Address.sealed.is_not(None))
+    rows = (await session.scalars(theirs)).all()
+    if any(row.refused_at is None for row in rows):
+        return
+    for row in rows:
+        if row.refused_because != Reason.BLOCKED_BY_PERSON.value:
+            row.refused_at = row.refused_because = None
+    await _rank_anew(session, recipient)
+
+
+async def heard_from(session: AsyncSession, who: Subscriber, seal: Seal, at: datetime) -> None:
+    """Somebody wrote from an address that a provider had refused: it can be used again, after their others."""
+    address = await find(session, who, seal)
+    if address is not None and address.refused_at is not None and address.refused_at < at:
+        address.refused_at = address.refused_because = None
+        await _rank_anew(session, address.recipient_id)
 
 
 async def renew(

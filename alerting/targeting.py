@@ -112,7 +112,9 @@ async def select_recipients(session: AsyncSession, target: Target, authority: Au
         got_it = _may_have_got(parameters, target.told)
         parts.append(f"SELECT x.recipient_id {got_it}")
         # Where they got it, which may not be where they are told first; whoever did not, where they are told first.
-        address = f"(a.id IN (SELECT x.id {got_it}) OR (a.rank = 0 AND r.id NOT IN (SELECT x.recipient_id {got_it})))"
+        # An address that was erased or refused since is none: they are told where they are told first.
+        there = f"{got_it} AND x.sealed IS NOT NULL AND x.refused_at IS NULL"
+        address = f"(a.id IN (SELECT x.id {got_it}) OR (a.rank = 0 AND r.id NOT IN (SELECT x.recipient_id {there})))"
     if mute := await _mute(session, target):
         address = f"{address} AND a.id NOT IN ({', '.join(map(str, mute))})"
     if target.only_told:

@@ -27,7 +27,8 @@ class Account:
 
     `settings` holds what only this channel understands (phone_number_id, template names…). `paced_as` is the account
     whose rate and breaker it obeys, its own or that of a comune it shares a number with; `portfolio` whose daily
-    quota of people it draws on; `identity` what people see it as: a number, a name, an address.
+    quota of people it draws on; `identity` what people see it as: a number, a name, an address. `micro_euro` is what
+    one text costs, of an SMS one part, in millionths of a euro; None where nobody says.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Account:
     paced_as: str
     portfolio: str | None = None
     identity: str = ""
+    micro_euro: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,9 @@ from sqlalchemy import or_, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from alerting import batching, cap_json, metrics
+from alerting import batching, cap_json, costs, metrics
 from alerting.amqp import Incoming
+from alerting.costs import Price
 from alerting.domain import rendering
 from alerting.domain.attachments import name_of, shown_by
 from alerting.domain.delivery import (
@@ -63,10 +64,11 @@ LOOKS_FOR_WITHDRAWN = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Saying:
-    """What a dispatch says on one account, and since when."""
+    """What a dispatch says on one account, since when, and what that costs for each person."""
 
     text: Text
     issued_at: datetime
+    price: Price | None
 
 
 class Delivery:
@@ -115,7 +117,7 @@ class Delivery:
         if _now() >= batch.not_after:
             return await self._end(message, batch, account, Reason.EXPIRED)
         line = self._line(account)
-        held = Held(message, batch, account, saying.text, saying.issued_at, arrived)
+        held = Held(message, batch, account, saying.text, saying.issued_at, arrived, price=saying.price)
         if line.is_full(batch.lane) and line.has(batch):
             return await self._leave_waiting(message, batch)
         if line.is_full(batch.lane) and line.halted:
@@ -158,7 +160,9 @@ class Delivery:
                 return None
             alert = await session.get(tables.Alert, dispatch.alert) if dispatch.alert else None
             enclosure = await _enclosure(session, alert, account) if alert else None
-            self._sayings[key] = Saying(text_of(dispatch, alert, account, enclosure), dispatch.issued_at)
+            text = text_of(dispatch, alert, account, enclosure)
+            price = costs.price(account.channel, account.micro_euro, dispatch.lane, text.body)
+            self._sayings[key] = Saying(text, dispatch.issued_at, price)
             while len(self._sayings) > TEXTS_KEPT or self._bytes_kept() > MOST_BYTES_KEPT:
                 oldest = next(iter(self._sayings))
                 if oldest == key:

@@ -1,7 +1,9 @@
 """An issued alert → its audience, frozen and numbered → batches. Resumable after a kill, idempotent, in pages."""
 
 import asyncio
+import json
 import time
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -14,7 +16,7 @@ from alerting.domain.authority import Authority
 from alerting.domain.delivery import Progress
 from alerting.domain.events import AlertIssued
 from alerting.issuing import audience_of
-from alerting.persistence import Database, ledger, tables
+from alerting.persistence import Database, dialects, fallbacks, ledger, tables
 from alerting.targeting import BIGGEST_ID, Selection, select_recipients
 from consumers.deadletters import bury, event_in
 
@@ -27,6 +29,8 @@ FEW = 1_000
 GROWS_BY = 10
 PAGE = 25_000
 """At most: workers that end a batch meanwhile, and a Cancel, wait for the page."""
+CLOSED_MEANWHILE = timedelta(minutes=1)
+"""Before the issue by one host's clock may be after it by another's."""
 SENDING_LASTS_AT_MOST = 60.0  # seconds that an Update or a Cancel waits for calls under way
 LOOK_AGAIN_AFTER = 0.05  # seconds, or as long as looking takes: an audience of a million is not counted without pause
 
@@ -174,14 +178,36 @@ async def _freeze(session: AsyncSession, dispatch: tables.Dispatch, account: str
         "after": dispatch.fanned_to,
         "upto": upto,
     }
+    guard = await _not_told_already(session, dispatch, parameters)
     added = await session.execute(
         text(
             f"""INSERT INTO deliveries (dispatch_id, seq, recipient_id, address_id, progress, attempts, due_at,
                                         claimed_until)
                 SELECT :dispatch, :base + row_number() OVER (ORDER BY q.recipient), q.recipient, q.address,
                        0, 0, 0, 0
-                  FROM (SELECT r.id AS recipient, a.id AS address {people.people} AND a.account = :account) q"""
+                  FROM (SELECT r.id AS recipient, a.id AS address {people.people} AND a.account = :account {guard}) q"""
         ),
         parameters,
     )
     return int(added.rowcount)  # type: ignore[attr-defined]
+
+
+async def _not_told_already(session: AsyncSession, dispatch: tables.Dispatch, parameters: dict[str, Any]) -> str:
+    """Leaves out who stands in this audience already, while it is still being frozen.
+
+    Whose first address was refused meanwhile, for this alert or for another, has another one first by now; and who was
+    told on another address as a fallback may be owed the text there anyway.
+    """
+    recently = tables.Address.refused_at >= dispatch.issued_at - CLOSED_MEANWHILE
+    guard = ""
+    if await session.scalar(select(tables.Address.id).where(recently).limit(1)) is not None:
+        theirs = (
+            select(tables.Address.recipient_id)
+            .join(tables.Delivery, tables.Delivery.address_id == tables.Address.id)
+            .where(recently, tables.Delivery.dispatch_id == dispatch.id)
+        )
+        parameters["moved"] = json.dumps(sorted(set(await session.scalars(theirs))))
+        guard = f" AND r.id NOT IN ({dialects.numbers(session, 'moved')})"
+    if await fallbacks.any_followed(session, dispatch.id):
+        guard += " AND NOT EXISTS (SELECT 1 FROM deliveries z WHERE z.address_id = a.id AND z.dispatch_id = :dispatch)"
+    return guard

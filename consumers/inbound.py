@@ -67,6 +67,8 @@ class Inbound:
             return
         authority, access = self._authorities[known[0]], known[1]
         who = Subscriber(authority, access, said["sender"], said.get("also") or "")
+        if said["kind"] not in ("blocked", "unblocked", "moved"):
+            await subscribing.heard_from(session, who, self._seal, row.received_at)
         understood, answer = await self._act(session, who, said, now)
         await subscribing.recognise(session, who, self._seal)
         if not (authority.two_way and understood in FOR_THE_DESK):

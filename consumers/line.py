@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import metrics
 from alerting.amqp import Incoming
+from alerting.costs import Price
 from alerting.domain.delivery import Decision, Reason
 from alerting.domain.events import BatchReady
 from alerting.domain.lanes import Lane
@@ -64,6 +65,7 @@ class Held:
     unrecorded: int = 0
     settled: bool = False
     rests_at_least: timedelta = timedelta(0)
+    price: Price | None = None
     moved: float = field(default_factory=time.monotonic)
     figures: metrics.OfDelivery = field(init=False)
 

@@ -1,6 +1,7 @@
 """What a provider says happened, into the ledger: in any order, twice, and before our own recording."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,8 +15,9 @@ from alerting import metrics
 from alerting.amqp import Incoming
 from alerting.domain.delivery import Channel, Progress, after
 from alerting.domain.events import ReceiptCame
+from alerting.domain.fallback import Because, ends_untold
 from alerting.domain.lanes import Lane
-from alerting.persistence import Database, tables
+from alerting.persistence import Database, fallbacks, tables
 from consumers.deadletters import event_in
 
 log = structlog.get_logger()
@@ -87,8 +89,9 @@ class Receipts:
         return None
 
 
-Standing = Row[int, int, int, Lane, datetime, Channel]
-"""dispatch_id, seq and progress of a delivery; the lane and the issue of its dispatch; its channel."""
+Standing = Row[int, int, int, int | None, Lane, datetime, Channel, str | None]
+"""dispatch_id, seq, progress and address of a delivery; the lane and the issue of its dispatch; its channel; and
+whether the person is told on another by now, where anybody looked."""
 
 
 async def _move(session: AsyncSession, receipts: Sequence[ReceiptCame]) -> None:
@@ -96,6 +99,7 @@ async def _move(session: AsyncSession, receipts: Sequence[ReceiptCame]) -> None:
     standing = {(row.dispatch_id, row.seq): row for row in await _standing(session, receipts)}
     progress = {key: Progress(row.progress) for key, row in standing.items()}
     moved: dict[tuple[int, int], ReceiptCame] = {}
+    untold: list[fallbacks.Note] = []
     for receipt in receipts:
         key = (receipt.dispatch, receipt.seq)
         if key not in standing:
@@ -105,6 +109,9 @@ async def _move(session: AsyncSession, receipts: Sequence[ReceiptCame]) -> None:
         if progress[key] is not was:
             moved[key] = receipt
             _measure(standing[key], receipt, was, progress[key])
+            # Without an address of a subscriber it is an answer, or a call to who is on duty: for here alone.
+            if standing[key].address_id is not None and ends_untold(progress[key], receipt.reason):
+                untold.append(fallbacks.Note(*key, Because.REFUSED, receipt.reason, time.time()))
     if moved:
         connection = await session.connection()
         await connection.execute(
@@ -121,6 +128,7 @@ async def _move(session: AsyncSession, receipts: Sequence[ReceiptCame]) -> None:
                 for key, receipt in sorted(moved.items())
             ],
         )
+    await fallbacks.note(session, untold)
 
 
 async def _standing(session: AsyncSession, receipts: Sequence[ReceiptCame]) -> Sequence[Standing]:
@@ -131,9 +139,11 @@ async def _standing(session: AsyncSession, receipts: Sequence[ReceiptCame]) -> S
             tables.Delivery.dispatch_id,
             tables.Delivery.seq,
             tables.Delivery.progress,
+            tables.Delivery.address_id,
             tables.Dispatch.lane,
             tables.Dispatch.issued_at,
             tables.Batch.channel,
+            tables.Fallback.state.label("followed"),
         )
         .join(tables.Dispatch, tables.Dispatch.id == tables.Delivery.dispatch_id)
         .join(
@@ -142,6 +152,13 @@ async def _standing(session: AsyncSession, receipts: Sequence[ReceiptCame]) -> S
                 tables.Batch.dispatch_id == tables.Delivery.dispatch_id,
                 tables.Batch.first <= tables.Delivery.seq,
                 tables.Batch.last >= tables.Delivery.seq,
+            ),
+        )
+        .outerjoin(
+            tables.Fallback,
+            and_(
+                tables.Fallback.dispatch_id == tables.Delivery.dispatch_id,
+                tables.Fallback.seq == tables.Delivery.seq,
             ),
         )
         .where(tuple_(tables.Delivery.dispatch_id, tables.Delivery.seq).in_(keys))
@@ -157,3 +174,5 @@ def _measure(standing: Standing, receipt: ReceiptCame, was: Progress, now: Progr
     if now is Progress.DELIVERED or (now is Progress.READ and was is not Progress.DELIVERED):
         seconds = max(0.0, (receipt.at - standing.issued_at).total_seconds())
         metrics.ISSUED_TO_DELIVERED.labels(lane, channel).observe(seconds)
+        if standing.followed == fallbacks.FOLLOWED:
+            metrics.TOLD_TWICE.labels(lane, channel).inc()

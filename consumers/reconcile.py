@@ -19,6 +19,7 @@ from alerting.domain.lanes import Lane
 from alerting.domain.lifecycle import Action, State, advance
 from alerting.persistence import Database, ledger, tables
 from consumers import quota
+from consumers.fallback import Fallback
 from consumers.handover import HandOver
 
 log = structlog.get_logger()
@@ -39,6 +40,7 @@ class Reconciler:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._hand_over = HandOver(database)
+        self._fallback = Fallback(database, self._hand_over)
 
     async def run(self) -> None:
         """Looks twice a second until cancelled: an alert's end must not be late, nor a fallback."""
@@ -58,8 +60,9 @@ class Reconciler:
             await asyncio.sleep(LOOK_EVERY)
 
     async def look(self, now: float) -> None:
-        """End what has expired; tell elsewhere who waits at a halted account."""
+        """End what has expired; tell elsewhere who was not reached, or waits at a halted account."""
         await self._end_expired(datetime.fromtimestamp(now, UTC))
+        await self._fallback.look(now)
         await self._hand_over.look(now)
 
     async def search(self, now: float) -> None:

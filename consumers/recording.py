@@ -7,17 +7,19 @@ RabbitMQ and recognised in the ledger.
 import asyncio
 import time
 from collections import defaultdict
-from datetime import timedelta
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from alerting import batching, wire
+from alerting import batching, costs, wire
 from alerting.amqp import BrokerAway, Outgoing, Publisher, Unroutable
-from alerting.domain.delivery import Decision, Done, Reason, TryAgain
+from alerting.domain.delivery import Decision, Done, Progress, Reason, TryAgain
 from alerting.domain.events import BatchReady
-from alerting.persistence import Database, ledger
+from alerting.domain.fallback import HELD_UP, MAY_BE_HELD, PATIENCE, Because, ends_untold
+from alerting.persistence import Database, fallbacks, ledger
 from alerting.sealing import Seal
 from alerting.topology import WAITS, delivery_key, wait_for
 from consumers.line import Errand, Held
@@ -93,8 +95,9 @@ class Recorder:
         ended = {h for h in {*recorded, *self._spent} if _ends(h, recorded)}
         waits: dict[Held, timedelta | None] = {}
         async with self._database.write() as session:
-            await ledger.record(session, [row for _, row in results])
+            accepted = await ledger.record(session, [row for _, row in results], counted=_costs(recorded))
             await ledger.leave_alone(session, _to_be_left_alone(results))
+            await fallbacks.note(session, _to_be_followed(results))
             for dispatch, claims in _by_dispatch(given_back).items():
                 await ledger.give_back(session, dispatch, claims)
             # Each locks its dispatch: everybody in the same order.
@@ -103,6 +106,9 @@ class Recorder:
                     waits[held] = await _settle(session, held)
                 else:
                     await _end_if_over(session, held.batch)  # they may have been given back because it is
+            spent = _spent(recorded, accepted)
+            await costs.add(session, spent, datetime.now(UTC))
+        costs.measure(spent)
         del self._results[: len(results)]
         del self._given_back[: len(given_back)]
         for held, people in recorded.items():
@@ -201,6 +207,46 @@ def _to_be_left_alone(results: list[tuple[Errand, ledger.Recorded]]) -> dict[int
         for errand, row in results
         if row.reason is Reason.PAIR_THROTTLED and row.due_at and errand.claimed.address_id is not None
     }
+
+
+def _to_be_followed(results: list[tuple[Errand, ledger.Recorded]]) -> list[fallbacks.Note]:
+    """Who was not reached here and never will be, and whom the provider holds back.
+
+    An answer to a citizen, and a call to who is on duty, are for here alone.
+    """
+    notes = []
+    for errand, row in results:
+        if row.progress is Progress.ACCEPTED or errand.claimed.address_id is None:
+            continue
+        if ends_untold(row.progress, row.reason) and row.at < errand.held.batch.not_after.timestamp():
+            notes.append(fallbacks.Note(row.dispatch, row.seq, Because.REFUSED, row.reason, row.at))
+        elif row.reason in HELD_UP and row.progress in MAY_BE_HELD:
+            due_at = row.at + PATIENCE[errand.held.lane]
+            notes.append(fallbacks.Note(row.dispatch, row.seq, Because.HELD, row.reason, due_at))
+    return notes
+
+
+def _costs(recorded: Mapping[Held, int]) -> bool:
+    """Whether any of these costs money: of the others nobody need count what the provider took."""
+    return any(held.price is not None and held.price.micro_euro for held in recorded)
+
+
+def _spent(recorded: Mapping[Held, int], accepted: Mapping[int, int]) -> list[costs.Spent]:
+    """What was spent on each dispatch: a process has one channel, on which an authority has one account for it."""
+    held_of = {held.dispatch: held for held in recorded}
+    return [
+        costs.Spent(
+            dispatch=dispatch,
+            account=held.account.name,
+            authority=held.account.authority,
+            lane=held.lane,
+            channel=held.batch.channel,
+            texts=accepted[dispatch],
+            price=held.price,
+        )
+        for dispatch, held in sorted(held_of.items())
+        if held.price is not None and held.price.micro_euro and accepted.get(dispatch)
+    ]
 
 
 def _count(errands: list[Errand]) -> dict[Held, int]:

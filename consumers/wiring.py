@@ -101,6 +101,7 @@ def _account(row: tables.ChannelAccount, settings: Settings) -> Account:
         paced_as=row.paced_as,
         portfolio=row.portfolio,
         identity=row.identity,
+        micro_euro=row.micro_euro,
     )
 
 

@@ -12,9 +12,10 @@ from fastapi.responses import JSONResponse
 from sqlalchemy import and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from alerting import attachments, cap_json, composing, issuing, targeting
+from alerting import attachments, cap_json, composing, costs, issuing, targeting
 from alerting.actors import Actor, Role
 from alerting.api.areas import resolved
+from alerting.api.costs import amounts
 from alerting.api.parts import Parts, parts_of, public_url
 from alerting.api.problems import Problem, refusal
 from alerting.api.routes import Guarded
@@ -27,9 +28,11 @@ from alerting.api.schemas import (
     AreaShare,
     CancelIn,
     Cancelled,
+    CostOut,
     DeliveryOut,
     DraftedOut,
     DraftIn,
+    FallbackOut,
     FindingOut,
     Issued,
     PreviewOut,
@@ -50,7 +53,7 @@ from alerting.domain.lifecycle import State
 from alerting.domain.rendering import Form, Rendering
 from alerting.domain.translations import Translation
 from alerting.domain.urgency import lane_of
-from alerting.persistence import ledger, tables
+from alerting.persistence import fallbacks, ledger, tables
 from alerting.targeting import AccountShare, Target
 from geo.geojson import parse_geojson
 from geo.shapes import Geofence, ShapeError
@@ -171,13 +174,18 @@ async def read_alert(
     """The CAP message, what people read, and the live progress of its delivery."""
     async with parts.database.read() as session:
         row = await _found(session, identifier, actor)
-        delivery = await _delivery(session, row)
+        dispatch = await _dispatch(session, row)
+        fallback = await fallbacks.summary(session, dispatch.id) if dispatch else None
+        delivery = await _delivery(session, dispatch, fallback.due) if dispatch and fallback else None
+        spent = await costs.of_dispatch(session, dispatch.id) if dispatch else {}
     alert = cap_json.from_json(row.document)
     return AlertDetail(
         **_out(row).model_dump(),
         document=row.document,
         text=rendering.render(alert, link=_is_linked(alert, Form.TEMPLATE, parts.authorities.get(row.authority))).body,
         delivery=delivery,
+        fallback=_fallback(fallback) if fallback else None,
+        costs=[CostOut(channel=channel, **amounts(cost)) for channel, cost in spent.items()],
         findings=_findings(alert, row.issued_at),
     )
 
@@ -260,12 +268,14 @@ async def _preview(
 ) -> PreviewOut:
     async with parts.database.read() as session:
         found = await targeting.preview(session, target, authority, lane)
+        promised = await costs.promised(session, authority.code, lane, _now())
     linked = {form: _is_linked(alert, form, authority) for form in Form}
     rendered, as_sms = (rendering.render(alert, form, link=linked[form]) for form in (Form.TEMPLATE, Form.SMS))
     cut_to_fit = {Channel.SMS: as_sms, Channel.MQTT: rendering.render(alert, Form.PANEL)}
     # That an account is not among them would tell whoever sees no person that there is none.
     shares = [share for share in found.by_account if share.recipients or role in SEES_NO_PERSON]
     euros = [_euro(share, authority, role, as_sms) for share in shares]
+    people = sum(shown_at_most(share.recipients, role) for share in shares)
     return PreviewOut(
         authority=authority.code,
         lane=lane,
@@ -289,6 +299,9 @@ async def _preview(
         ],
         minutes=max((s.minutes(shown_at_most(s.recipients, role)) for s in shares), default=0.0),
         euro=None if None in euros else round(sum(filter(None, euros)), 2),
+        euro_at_most=None
+        if None in euros
+        else round(sum(filter(None, euros)) + _fallback_at_most(alert, authority, lane, people, promised), 2),
         text=rendered.body,
         characters=[
             TextLength(
@@ -313,6 +326,23 @@ def _euro(share: AccountShare, authority: Authority, role: Role, as_sms: Renderi
         return None
     paid = as_sms.size.parts if share.channel is Channel.SMS and as_sms.size else 1
     return round(price * paid * shown_at_most(share.recipients, role), 2)
+
+
+def _fallback_at_most(alert: Alert, authority: Authority, lane: Lane, people: int, promised: int) -> float:
+    """Euro for telling every one of them again on each channel that costs, as far as the budget reaches.
+
+    How many have such an address is not counted: the budget is nearly always the smaller.
+    """
+    policy = authority.fallback.of(lane)
+    dearest = 0
+    for access in authority.channels:
+        if access.exercise or (policy.order and access.channel not in policy.order) or access.euro_per_text is None:
+            continue
+        form = rendering.FORM_OF[access.channel]
+        words = rendering.render(alert, form, link=_is_linked(alert, form, authority)).body
+        price = costs.price(access.channel, costs.micro(access.euro_per_text), lane, words)
+        dearest += price.micro_euro if price else 0
+    return costs.euro(min(policy.left(0, promised), dearest * people))
 
 
 def _carries(alert: Alert, channel: Channel, settings: Mapping[str, str]) -> bool | None:
@@ -474,18 +504,30 @@ def _out(row: tables.Alert) -> AlertOut:
     )
 
 
-async def _delivery(session: AsyncSession, row: tables.Alert) -> DeliveryOut | None:
+async def _dispatch(session: AsyncSession, row: tables.Alert) -> tables.Dispatch | None:
     if row.issued_at is None:
         return None
-    dispatch = await session.scalar(select(tables.Dispatch).where(tables.Dispatch.alert == row.identifier))
-    if dispatch is None:
-        return None
+    return await session.scalar(select(tables.Dispatch).where(tables.Dispatch.alert == row.identifier))
+
+
+def _fallback(found: fallbacks.Summary) -> FallbackOut:
+    return FallbackOut(
+        followed=found.followed,
+        not_followed=found.not_followed,
+        due=found.due,
+        told_twice=found.told_twice,
+        euro=costs.euro(found.micro_euro),
+    )
+
+
+async def _delivery(session: AsyncSession, dispatch: tables.Dispatch, due: int) -> DeliveryOut:
+    """How far it has come; whoever is about to be told on another channel is not through."""
     found = await ledger.summary(session, dispatch.id)
     final = sum(count for progress, count in found.items() if progress.is_final)
     return DeliveryOut(
         audience=dispatch.audience,
         final=final,
-        complete=dispatch.audience is not None and final >= dispatch.audience,
+        complete=dispatch.audience is not None and final >= dispatch.audience and not due,
         **{progress.name.lower(): found.get(progress, 0) for progress in Progress},
     )
 

@@ -15,6 +15,7 @@ from alerting.api import (
     areas,
     attachments,
     cap,
+    costs,
     dead_letters,
     intake,
     notices,
@@ -88,6 +89,7 @@ def create_app(settings: Settings) -> FastAPI:
         status,
     ):
         app.include_router(noun.router, prefix=PREFIX)
+    app.include_router(costs.router, prefix=PREFIX)
     app.include_router(attachments.router, prefix=PREFIX)
     app.include_router(attachments.shown, prefix=PREFIX)
     app.include_router(attachments.short)

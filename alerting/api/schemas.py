@@ -10,6 +10,7 @@ from alerting.actors import Role
 from alerting.domain.attachments import LONGEST_SAYING
 from alerting.domain.cap import MsgType, Status
 from alerting.domain.delivery import Channel
+from alerting.domain.fallback import Because, Stays
 from alerting.domain.findings import Weight
 from alerting.domain.gsm import Encoding
 from alerting.domain.intake import CameBy, IntakeState
@@ -227,7 +228,10 @@ class AlertList(Output):
 
 
 class DeliveryOut(Output):
-    """How far it has come, in people. `audience` is null while it is still being worked out."""
+    """How far it has come, in people: whoever is told on a second channel counts once more.
+
+    `audience` is null while it is still being worked out.
+    """
 
     audience: int | None
     waiting: int = Field(description="Nobody has tried yet; with those still being worked out unknown.")
@@ -243,7 +247,59 @@ class DeliveryOut(Output):
     failed: int
     withdrawn: int = Field(description="Taken back before it was said.")
     final: int = Field(description="For so many nothing more will be attempted.")
-    complete: bool = Field(description="The audience is known, and all of it is final.")
+    complete: bool = Field(description="The audience is known, all of it is final, and nobody is told elsewhere next.")
+
+
+class FallbackOut(Output):
+    """Who was not reached where they were told first, in people."""
+
+    followed: dict[Because, int] = Field(description="Told on another channel, by what came before.")
+    not_followed: dict[Stays, int] = Field(
+        description="Not told on another: it was over, they had it after all, another was being tried, they have no "
+        "other address, or the budget is used up (not_afforded)."
+    )
+    due: int = Field(description="Noted, and followed in a moment.")
+    told_twice: int = Field(description="Told on another channel, and the first text arrived after all.")
+    euro: float = Field(description="What that may cost at most; what was spent is in `costs`.")
+
+
+class CostOut(Output):
+    """What texts on one channel have cost. Of an SMS each part is paid."""
+
+    channel: Channel
+    texts: int
+    parts: int
+    euro: float
+
+
+class LaneCostOut(Output):
+    """What the texts of one lane have cost."""
+
+    lane: Lane
+    texts: int
+    parts: int
+    euro: float
+
+
+class AlertCostOut(Output):
+    """What one alert has cost in this month; null are answers to citizens."""
+
+    alert: str | None
+    lane: Lane
+    texts: int
+    parts: int
+    euro: float
+
+
+class CostsOut(Output):
+    """A month's account."""
+
+    authority: str
+    month: str
+    euro: float
+    by_channel: list[CostOut]
+    by_lane: list[LaneCostOut]
+    by_alert: list[AlertCostOut]
 
 
 class AlertDetail(AlertOut):
@@ -252,6 +308,8 @@ class AlertDetail(AlertOut):
     document: dict[str, Any]
     text: str
     delivery: DeliveryOut | None = Field(description="Null until it is issued.")
+    fallback: FallbackOut | None = Field(description="Null until it is issued.")
+    costs: list[CostOut] = Field(description="So far, on each channel that costs.")
     findings: list[FindingOut]
 
 
@@ -328,6 +386,7 @@ class PreviewOut(Output):
     by_account: list[AccountShareOut]
     minutes: float = Field(description="Until the last hand-over, all accounts working side by side.")
     euro: float | None = Field(description="All accounts together; null where one of them has no price.")
+    euro_at_most: float | None = Field(description="With all that telling people on other channels may cost besides.")
     text: str
     characters: list[TextLength]
     texts: list[TextOut] = Field(description="One for each form a text can take, whether or not a channel uses it yet.")
@@ -442,7 +501,7 @@ class PersonIn(AddressIn, WhereIn):
     also: list[AddressIn] = Field(
         default_factory=list,
         max_length=len(Channel),
-        description="Where else, on other channels: tried in this order while the account of the first is halted.",
+        description="Where else, on other channels: told there, in this order, whom the first does not reach.",
     )
     places: list[PlaceIn] = Field(default_factory=list, max_length=len(Label))
     exercise: StrictBool = Field(False, description="Only ever reached by exercises.")

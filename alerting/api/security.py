@@ -39,6 +39,7 @@ class Doing(Enum):
     SETTLE = "decide on a document in quarantine"
     WATCH = "see what waits for the staff"
     ANSWER = "acknowledge a page"
+    ACCOUNT = "see what texts cost"
 
 
 ALL = frozenset(Role)
@@ -58,6 +59,7 @@ PERMITTED = {
     Doing.SETTLE: STAFF,
     Doing.WATCH: STAFF | {Role.VIEWER},
     Doing.ANSWER: STAFF,
+    Doing.ACCOUNT: STAFF,
 }
 
 bearer = HTTPBearer(auto_error=False, description="A token made with `python -m alerting token`.")

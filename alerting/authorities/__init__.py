@@ -10,6 +10,7 @@ from pathlib import Path
 from string import Formatter
 from typing import TypeVar
 
+from alerting.authorities.fallback import read_fallback
 from alerting.authorities.reading import CODE, Table, read_file
 from alerting.authorities.territory import read_territory
 from alerting.domain.authority import (
@@ -27,6 +28,7 @@ from alerting.domain.authority import (
     parameter_names,
 )
 from alerting.domain.delivery import Channel
+from alerting.domain.fallback import Fallback
 from alerting.domain.keywords import Keywords, clashes
 from alerting.domain.kinds import Colour, Risk
 from alerting.domain.lanes import Lane
@@ -146,6 +148,7 @@ def _authority(path: Path, file: Table, file_hash: str) -> Authority | None:
     channels = tuple(_channel(table, code) for table in file.tables("channels"))
     feeds = tuple(_feed(table) for table in file.tables_if_any("feeds"))
     duty = _duty(file.table("duty"), channels) if file.has("duty") else None
+    fallback = read_fallback(file.table("fallback"), channels) if file.has("fallback") else Fallback()
     staff = tuple(_staff(table, code) for table in file.tables_if_any("staff"))
     for twice in sorted({one.name for one, other in combinations(staff, 2) if one.name and one.name == other.name}):
         file.note(f"staff has two entries called {twice!r}; each needs a name of its own, its address has it")
@@ -183,6 +186,7 @@ def _authority(path: Path, file: Table, file_hash: str) -> Authority | None:
         feeds=feeds,
         duty=duty,
         file_hash=file_hash,
+        fallback=fallback,
         staff=staff,
         panels=panels,
     )

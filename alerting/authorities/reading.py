@@ -76,6 +76,11 @@ class Table:
     def number(self, key: str) -> float:
         return float(self._read(key, float) or 0)
 
+    def anything(self, key: str) -> object:
+        """A value of whatever kind, for whoever takes more than one."""
+        self._known.add(key)
+        return self._values.get(key)
+
     def texts(self, key: str, *, optional: bool = False) -> tuple[str, ...]:
         """A list of texts. Empty only where it may be left out."""
         if optional and key not in self._values:

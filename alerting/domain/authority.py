@@ -7,6 +7,7 @@ from functools import cached_property
 from itertools import groupby
 
 from alerting.domain.delivery import Channel
+from alerting.domain.fallback import Fallback
 from alerting.domain.keywords import (
     CLEARLY_FARTHER,
     JOINING,
@@ -84,7 +85,7 @@ class ChannelAccess:
     portfolio: str = ""
     people_per_day: int = 0
     euro_per_text: float | None = None
-    """What the provider takes for one text; None where the file does not say."""
+    """What the provider takes for one text, of an SMS for each part; None where the file does not say."""
 
 
 TEMPLATES = ("template", "template_image", "template_document", "standby_template")
@@ -288,6 +289,8 @@ class Authority:
     duty: Duty | None
     file_hash: str
     """SHA-256 of the file, in hexadecimal: whether it has changed since it was last stored."""
+    fallback: Fallback = field(default_factory=Fallback)
+    """On which channels people are told next, after how long, and for how much."""
     staff: tuple[Staff, ...] = ()
     """Where those who work here read that something is amiss."""
     panels: tuple[Panel, ...] = ()

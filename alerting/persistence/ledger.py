@@ -1,6 +1,7 @@
 """The ledger of deliveries: who is claimed, what became of them, what is left. Always in bulk, never a row a commit."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -162,22 +163,27 @@ async def leave_alone(session: AsyncSession, until: Mapping[int, float]) -> None
         )
 
 
-async def record(session: AsyncSession, results: Sequence[Recorded]) -> None:
+async def record(session: AsyncSession, results: Sequence[Recorded], *, counted: bool = False) -> dict[int, int]:
     """Write what became of claimed people, and one row per attempt. Receipts that came first are not undone.
 
-    Of somebody who was claimed by another meanwhile only an end is written: the other's attempt goes on.
+    Of somebody who was claimed by another meanwhile only an end is written: the other's attempt goes on. Where it is
+    `counted`, how many attempts of each dispatch a provider has accepted, that were not written before.
     """
     if not results:
-        return
+        return {}
     results = sorted(results, key=lambda r: (r.dispatch, r.seq))  # the order of receipts too: no deadlock
     if dialects.is_postgresql(session):
-        await _record_postgresql(session, results)
-    else:
-        await _record_sqlite(session, results)
+        return await _record_postgresql(session, results, counted)
+    return await _record_sqlite(session, results, counted)
 
 
-async def _record_postgresql(session: AsyncSession, results: Sequence[Recorded]) -> None:
-    await session.execute(
+ADDED = f"""
+       SELECT dispatch_id, count(*) FROM added WHERE progress = {Progress.ACCEPTED.value} GROUP BY dispatch_id"""
+
+
+async def _record_postgresql(session: AsyncSession, results: Sequence[Recorded], counted: bool) -> dict[int, int]:
+    add, tally = (", added AS (", f"RETURNING dispatch_id, progress){ADDED}") if counted else ("", "")
+    found = await session.execute(
         text(
             f"""WITH v AS MATERIALIZED (
                   SELECT * FROM unnest(
@@ -192,10 +198,10 @@ async def _record_postgresql(session: AsyncSession, results: Sequence[Recorded])
                    WHERE d.dispatch_id = v.dispatch_id AND d.seq = v.seq AND d.progress = {SENDING}
                      AND d.dispatch_id BETWEEN :least_dispatch AND :last_dispatch
                      AND d.seq BETWEEN :least_seq AND :last_seq
-                     AND (d.attempts = v.number OR v.progress >= {FIRST_FINAL}))
+                     AND (d.attempts = v.number OR v.progress >= {FIRST_FINAL})){add}
                 INSERT INTO attempts (dispatch_id, seq, number, at, progress, reason, provider_id)
                 SELECT dispatch_id, seq, number, at, progress, reason, provider_id FROM v
-                ON CONFLICT DO NOTHING"""
+                ON CONFLICT DO NOTHING {tally}"""
         ),
         {
             "least_dispatch": results[0].dispatch,
@@ -212,6 +218,7 @@ async def _record_postgresql(session: AsyncSession, results: Sequence[Recorded])
             "dues": _array(r.due_at for r in results),
         },
     )
+    return {dispatch: int(number) for dispatch, number in found} if counted else {}
 
 
 def _array(values: Iterable[object]) -> str:
@@ -223,7 +230,12 @@ def _bytea(value: bytes) -> str:
     return f'"\\\\x{value.hex()}"'
 
 
-async def _record_sqlite(session: AsyncSession, results: Sequence[Recorded]) -> None:
+async def _record_sqlite(session: AsyncSession, results: Sequence[Recorded], counted: bool) -> dict[int, int]:
+    accepted: Counter[int] = Counter()
+    if counted:
+        keys = [(r.dispatch, r.seq, r.attempt) for r in results if r.progress is Progress.ACCEPTED]
+        known = await _attempts(session, keys)
+        accepted.update(key[0] for key in keys if key not in known)
     rows = [
         {
             "dispatch": r.dispatch,
@@ -252,6 +264,20 @@ async def _record_sqlite(session: AsyncSession, results: Sequence[Recorded]) -> 
         ),
         rows,
     )
+    return dict(accepted)
+
+
+async def _attempts(session: AsyncSession, keys: Sequence[tuple[int, int, int]]) -> set[tuple[int, int, int]]:
+    """Those of these attempts that are written already: a group is written again where nobody knows how it ended."""
+    found = await session.execute(
+        text(
+            """SELECT a.dispatch_id, a.seq, a.number FROM json_each(:keys) k JOIN attempts a
+                  ON a.dispatch_id = json_extract(k.value, '$[0]') AND a.seq = json_extract(k.value, '$[1]')
+                 AND a.number = json_extract(k.value, '$[2]')"""
+        ),
+        {"keys": json.dumps(keys)},
+    )
+    return {(row.dispatch_id, row.seq, row.number) for row in found}
 
 
 async def give_back(session: AsyncSession, dispatch: int, claims: Sequence[tuple[int, int]]) -> None:

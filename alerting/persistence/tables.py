@@ -81,7 +81,10 @@ class Table(DeclarativeBase):
 
 
 class Authority(Table):
-    """A comune, or other body, that speaks. The TOML in `authorities/` is the source; this row is its shadow."""
+    """A comune, or other body, that speaks. The TOML in `authorities/` is the source; this row is its shadow.
+
+    `fallback` is what the file says of each lane (`domain.fallback.Policy`); null where it says nothing.
+    """
 
     __tablename__ = "authorities"
 
@@ -89,6 +92,7 @@ class Authority(Table):
     istat: Mapped[str] = mapped_column(String(6))
     name: Mapped[str] = mapped_column(String(200))
     file_hash: Mapped[str] = mapped_column(String(64))
+    fallback: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class Area(Table):
@@ -152,7 +156,8 @@ class ChannelAccount(Table):
     """An authority's way into a number or a bot. `live` is the wall: exercises have accounts of their own.
 
     Several comuni may share a number: `paced_as` names the account whose rate and breaker all of them obey.
-    `portfolio` names whose daily quota of people it draws on, where the provider keeps one.
+    `portfolio` names whose daily quota of people it draws on, where the provider keeps one. `micro_euro` is what one
+    text costs there, of an SMS one part, in millionths of a euro; null where the comune's file gives no price.
     """
 
     __tablename__ = "channel_accounts"
@@ -165,6 +170,7 @@ class ChannelAccount(Table):
     settings: Mapped[dict[str, str]] = mapped_column(JSON)
     paced_as: Mapped[str] = mapped_column(String(64), default=_its_own_name)
     portfolio: Mapped[str | None] = mapped_column(ForeignKey("portfolios.name"))
+    micro_euro: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class Portfolio(Table):
@@ -255,9 +261,11 @@ class Recipient(Table):
 class Address(Table):
     """Where a recipient is reached on one channel: sealed, and found again by a keyed fingerprint.
 
-    `rank` 0 is tried first, the next when its account is halted. `not_before` is until when the provider wants
+    `rank` 0 is tried first, the next when that one does not reach them. `not_before` is until when the provider wants
     this person left alone (seconds since 1970). `other_fingerprint` is that of what else the provider calls them,
-    alone once they hide their number. Leaving erases `sealed`; the row stays so that the ledger keeps its sense.
+    alone once they hide their number. What a provider refuses for good is told nothing any more (`refused_at`) and
+    comes last, until the person writes from there; a person's last address is never closed so. Leaving erases
+    `sealed`; the row stays so that the ledger keeps its sense.
     """
 
     __tablename__ = "addresses"
@@ -283,6 +291,12 @@ class Address(Table):
             postgresql_include=["account", "rank"],
             postgresql_where=text("sealed IS NOT NULL AND refused_at IS NULL"),
         ).ddl_if(dialect="postgresql"),
+        Index(
+            "addresses_refused",
+            "refused_at",
+            postgresql_where=text("refused_at IS NOT NULL"),
+            sqlite_where=text("refused_at IS NOT NULL"),
+        ),
     )
 
 
@@ -497,6 +511,7 @@ class Batch(Table):
     waiting: not told to RabbitMQ yet; told: in the broker or with a worker; resting: in a wait queue with
     what is left of it; done: everybody in it is in a final state. `touched_at` is when somebody last worked
     on it, or when it is to be back from its rest, in seconds since 1970; `told` how often the broker was told.
+    `silence_at` is when to look next whether some of its people have been silent for too long; null for never again.
     """
 
     __tablename__ = "batches"
@@ -511,11 +526,13 @@ class Batch(Table):
     state: Mapped[str] = mapped_column(String(10), default="waiting")
     told: Mapped[int] = mapped_column(Integer, default=0)
     touched_at: Mapped[float] = mapped_column(Float, default=0.0)
+    silence_at: Mapped[float | None] = mapped_column(Float, default=0.0)
 
     __table_args__ = (
         UniqueConstraint("dispatch_id", "first", name="one_batch_per_range"),
         Index("batches_by_state", "dispatch_id", "state", "id"),
         Index("batches_at_work", "state", "touched_at"),
+        Index("batches_by_silence", "dispatch_id", "silence_at"),
     )
 
 
@@ -558,6 +575,81 @@ class Attempt(Table):
     progress: Mapped[int] = mapped_column(SmallInteger)
     reason: Mapped[str | None] = mapped_column(String(24))
     provider_id: Mapped[bytes | None] = mapped_column(Blob)
+
+
+class Fallback(Table):
+    """A delivery that did not reach its person, or about which nobody has said a word for too long: what follows.
+
+    due: somebody has to look, from `due_at` on (seconds since 1970); followed: the person is told by the delivery
+    `followed_by` of the same dispatch; else `domain.fallback.Stays` says why they are not. `because` is
+    `domain.fallback.Because`, `reason` what the ledger had. `micro_euro` is promised for it, out of `budget` if that
+    has a month's limit.
+    """
+
+    __tablename__ = "fallbacks"
+
+    dispatch_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    seq: Mapped[int] = mapped_column(Integer, primary_key=True)
+    because: Mapped[str] = mapped_column(String(12))
+    reason: Mapped[str | None] = mapped_column(String(32))
+    due_at: Mapped[float] = mapped_column(Float)
+    state: Mapped[str] = mapped_column(String(12), default="due")
+    followed_by: Mapped[int | None] = mapped_column(Integer)
+    micro_euro: Mapped[int] = mapped_column(BigInteger, default=0)
+    budget: Mapped[int | None] = mapped_column(ForeignKey("budgets.id"))
+
+    __table_args__ = (
+        Index(
+            "fallbacks_due",
+            "dispatch_id",
+            "due_at",
+            postgresql_where=text("state = 'due'"),
+            sqlite_where=text("state = 'due'"),
+        ),
+        Index(
+            "fallbacks_of_budget",
+            "budget",
+            postgresql_where=text("budget IS NOT NULL"),
+            sqlite_where=text("budget IS NOT NULL"),
+        ),
+    )
+
+
+class Budget(Table):
+    """What a comune may spend on falling back in one lane and month ("2026-11", in Rome). Whoever spends holds it.
+
+    How much is spent is counted anew each time, from the fallbacks that name it: so it cannot drift.
+    """
+
+    __tablename__ = "budgets"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    authority: Mapped[str] = mapped_column(ForeignKey("authorities.code"))
+    lane: Mapped[Lane] = mapped_column(words(Lane))
+    month: Mapped[str] = mapped_column(String(7))
+
+    __table_args__ = (UniqueConstraint("authority", "lane", "month", name="one_budget_a_month"),)
+
+
+class Spending(Table):
+    """What the texts of one dispatch on one account have cost in one month, as far as providers took them.
+
+    Accounts whose price is 0, or is not known, have none. `parts` are those of SMS, else as many as `texts`.
+    """
+
+    __tablename__ = "spending"
+
+    dispatch_id: Mapped[int] = mapped_column(ForeignKey("dispatches.id"), primary_key=True)
+    account: Mapped[str] = mapped_column(ForeignKey("channel_accounts.name"), primary_key=True)
+    month: Mapped[str] = mapped_column(String(7), primary_key=True)
+    authority: Mapped[str] = mapped_column(ForeignKey("authorities.code"))
+    lane: Mapped[Lane] = mapped_column(words(Lane))
+    channel: Mapped[Channel] = mapped_column(words(Channel))
+    texts: Mapped[int] = mapped_column(BigInteger)
+    parts: Mapped[int] = mapped_column(BigInteger)
+    micro_euro: Mapped[int] = mapped_column(BigInteger)
+
+    __table_args__ = (Index("spending_by_month", "authority", "month"),)
 
 
 class OutboxMessage(Table):

@@ -384,6 +384,49 @@ TROUBLE = (
         ),
     ),
     Panel(
+        "Avvisati altrove, e perché",
+        "Il primo canale li ha rifiutati (refused), non ha dato ricevuta in tempo (silent), trattiene il testo (held) "
+        "o è fermo (halted): persone avvisate su un altro canale, e quale.",
+        "none",
+        8,
+        (
+            Query(
+                f"sum by (channel, because) (increase(alerting_fallbacks_total{{{SHOWN}}}[$__rate_interval]))",
+                "{{channel}} {{because}}",
+            ),
+        ),
+    ),
+    Panel(
+        "Non avvisati altrove, o avvisati due volte",
+        "Chi non ha altri indirizzi (nowhere) o per chi il bilancio non basta (not_afforded) va avvisato a voce. "
+        "Due volte: la ricevuta del primo canale è arrivata dopo.",
+        "none",
+        8,
+        (
+            Query(
+                'sum by (why) (increase(alerting_not_followed_total{lane=~"$lane"}[$__rate_interval]))',
+                "{{why}}",
+            ),
+            Query(
+                f"sum by (channel) (increase(alerting_told_twice_total{{{SHOWN}}}[$__rate_interval]))",
+                "{{channel}} due volte",
+            ),
+        ),
+    ),
+    Panel(
+        "Euro spesi",
+        "Ai prezzi scritti nei file dei comuni, per i testi che i gestori hanno accettato. Il conto del mese è in "
+        "/v1/costs.",
+        "currencyEUR",
+        8,
+        (
+            Query(
+                'sum by (channel) (increase(alerting_euro_total{channel=~"$channel"}[$__rate_interval]))',
+                "{{channel}}",
+            ),
+        ),
+    ),
+    Panel(
         "Detti di nuovo a RabbitMQ",
         "Ciò su cui nessuno lavorava più: lotti, allerte, testi dei cittadini. Dopo un guasto è giusto; sempre, no.",
         "none",

@@ -14,11 +14,12 @@ from sqlalchemy import select
 from alerting import wire
 from alerting.domain.delivery import Channel, Progress
 from alerting.domain.events import BatchReady, ReceiptCame
+from alerting.domain.fallback import PATIENCE
 from alerting.domain.lanes import Lane
 from alerting.persistence import Database, ledger, tables
 from consumers import deliver, fanout, handover, pacing
 from consumers.fanout import FanOut
-from consumers.handover import PATIENCE, HandOver
+from consumers.handover import HandOver
 from consumers.pacing import Pacer
 from consumers.receipts import _move
 from consumers.reconcile import Reconciler
@@ -390,7 +391,7 @@ async def both_channels(
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(handover.PATIENCE, Lane.EMERGENCY, 1.0)
+    monkeypatch.setitem(PATIENCE, Lane.EMERGENCY, 1.0)
     monkeypatch.setattr(pacing, "PROBE_EVERY", 0.5)
     monkeypatch.setattr(deliver, "PROBE_EVERY", 0.5)
     pacing._lease_statement.cache_clear()

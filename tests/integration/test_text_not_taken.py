@@ -13,19 +13,21 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from alerting.domain import fallback
+from alerting.domain.authority import HEADERS, templates_of
 from alerting.domain.delivery import Channel, Progress, Reason
+from alerting.domain.fallback import HELD_UP, PATIENCE, Because
 from alerting.domain.lanes import Lane
-from alerting.persistence import tables
-from consumers import handover
+from alerting.persistence import fallbacks, tables
 from consumers.channel import Account, Secret, Text
 from consumers.deliver import answer_in_template, text_of
-from consumers.handover import PATIENCE
+from consumers.fallback import Fallback
+from consumers.handover import HandOver
 from tests.integration.engine import KEY, ONE_KIND, TOKEN, Town, a_town, meta, texts, told, until
 from tests.integration.test_handover import (
     accounts,
     both_channels,
     check_whole,
-    hand_over,
     in_lane,
     on_telegram_too,
 )
@@ -42,17 +44,26 @@ async def town(database_url: str) -> AsyncIterator[Town]:
         yield town
 
 
-async def stands(town: Town, progress: Progress, reason: Reason, state: str = "resting") -> None:
-    """Everybody's attempt came to this, and their batch rests."""
-    how = {"p": progress.value, "r": reason.value, "s": state}
-    await town.run("UPDATE deliveries SET progress = :p, reason = :r", p=how["p"], r=how["r"])
-    await town.run("UPDATE batches SET state = :s", s=how["s"])
+async def stands(town: Town, lane: Lane, progress: Progress, reason: Reason) -> None:
+    """Everybody's attempt came to this, as a recorder writes and notes it; their batch rests."""
+    await town.run("UPDATE deliveries SET progress = :p, reason = :r", p=progress.value, r=reason.value)
+    await town.run("UPDATE batches SET state = 'resting'")
+    if reason in HELD_UP:
+        due = await issued_at(town) + PATIENCE[lane]
+        async with town.database.write() as session:
+            rows = (await session.execute(select(tables.Delivery.dispatch_id, tables.Delivery.seq))).all()
+            await fallbacks.note(session, [fallbacks.Note(*row, Because.HELD, reason, due) for row in rows])
+
+
+async def issued_at(town: Town) -> float:
+    async with town.database.read() as session:
+        moment: datetime = (await session.scalars(select(tables.Dispatch.issued_at).limit(1))).one()
+    return moment.timestamp()
 
 
 async def look(town: Town, lane: Lane, late: float = 0.5) -> None:
-    async with town.database.read() as session:
-        issued = (await session.scalars(select(tables.Dispatch.issued_at))).one()
-    await hand_over(town.database, issued.timestamp() + PATIENCE[lane] + late)
+    now = await issued_at(town) + PATIENCE[lane] + late
+    await Fallback(town.database, HandOver(town.database)).look(now)
 
 
 # ── who is handed over ──────────────────────────────────────────────────────────────────────────────
@@ -71,7 +82,7 @@ async def test_whose_text_is_not_taken_is_told_elsewhere_once_the_lanes_patience
     town: Town, lane: Lane, came_to: Progress, reason: Reason, left: str
 ) -> None:
     dispatch = await in_lane(town, lane, 3)
-    await stands(town, came_to, reason)
+    await stands(town, lane, came_to, reason)
     await look(town, lane, late=-0.5)
     assert await accounts(town, dispatch) == [("whatsapp", came_to.name)] * 3
     await look(town, lane)
@@ -82,24 +93,23 @@ async def test_whose_text_is_not_taken_is_told_elsewhere_once_the_lanes_patience
 
 
 @pytest.mark.parametrize(
-    ("came_to", "reason", "state"),
+    ("came_to", "reason"),
     [
-        (Progress.UNCERTAIN, Reason.PROVIDER_SILENT, "resting"),
-        (Progress.DEFERRED, Reason.PROVIDER_UNAVAILABLE, "resting"),
-        (Progress.DEFERRED, Reason.TEXT_REJECTED, "told"),
-        (Progress.DELIVERED, Reason.HELD_BY_PROVIDER, "resting"),
+        (Progress.UNCERTAIN, Reason.PROVIDER_SILENT),
+        (Progress.DEFERRED, Reason.PROVIDER_UNAVAILABLE),
+        (Progress.DELIVERED, Reason.HELD_BY_PROVIDER),
     ],
 )
-async def test_nobody_else_is(town: Town, came_to: Progress, reason: Reason, state: str) -> None:
+async def test_nobody_else_is(town: Town, came_to: Progress, reason: Reason) -> None:
     dispatch = await in_lane(town, Lane.EMERGENCY, 2)
-    await stands(town, came_to, reason, state)
+    await stands(town, Lane.EMERGENCY, came_to, reason)
     await look(town, Lane.EMERGENCY)
     assert await accounts(town, dispatch) == [("whatsapp", came_to.name)] * 2
 
 
 async def test_the_cancel_of_what_was_held_back_reaches_both_addresses(town: Town) -> None:
     dispatch = await in_lane(town, Lane.EMERGENCY, 1)
-    await stands(town, Progress.UNCERTAIN, Reason.HELD_BY_PROVIDER)
+    await stands(town, Lane.EMERGENCY, Progress.UNCERTAIN, Reason.HELD_BY_PROVIDER)
     await look(town, Lane.EMERGENCY)
     await town.run("UPDATE deliveries SET progress = 5 WHERE seq = 2")
     cancel = await town.cancel(dispatch)
@@ -117,7 +127,7 @@ async def test_a_small_town_whose_template_does_not_leave_is_told_on_telegram(
     monkeypatch: pytest.MonkeyPatch,
     standing: dict[str, Any],
 ) -> None:
-    monkeypatch.setitem(handover.PATIENCE, Lane.EMERGENCY, 1.0)
+    monkeypatch.setitem(fallback.PATIENCE, Lane.EMERGENCY, 1.0)
     numbers = await town.subscribe(6)
     chats = await on_telegram_too(town, numbers[:5])
     template = {"name": town.whatsapp.settings["template"], "variables": 5} | standing
@@ -162,10 +172,11 @@ async def test_the_command_says_what_is_to_be_done_and_ends_with_one(town: Town,
     ours = [
         access for one in town.authorities.values() for access in one.channels if access.channel is Channel.WHATSAPP
     ]
-    names = {access.settings["template"] for access in ours}
+    above = {name: HEADERS.get(key) for access in ours for name, key in templates_of(access.settings).items()}
 
     async def checked(**of_template: Any) -> subprocess.CompletedProcess[str]:
-        known = [{"name": name, "variables": 5, "ttl": 3600} | of_template for name in sorted(names)]
+        as_registered = {"variables": 5, "ttl": 3600} | of_template
+        known = [{"name": name, "header": header} | as_registered for name, header in sorted(above.items())]
         async with meta(templates=known) as served:
             environment = os.environ | {
                 "DATABASE_URL": town.database.url,
