@@ -103,7 +103,7 @@ async def test_a_new_outline_follows_the_old_one_which_stays_to_be_read(database
 
 @one_database
 async def test_an_account_keeps_what_the_provider_did_to_it_and_takes_what_the_file_says(database_url: str) -> None:
-    whatsapp, telegram = CALCINAIA.channels
+    whatsapp, telegram, *_ = CALCINAIA.channels
     moved = replace(CALCINAIA, channels=(replace(whatsapp, identity="+393330000000"), telegram))
     async with five_comuni(database_url) as database:
         async with database.write() as session:
