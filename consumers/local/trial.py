@@ -125,8 +125,10 @@ def whatsapp_settings(authorities: Authorities, known: Secrets, api: str) -> dic
             access.settings["phone_number_id"]: {
                 "token": known.get(access.name, "token"),
                 "display_phone_number": access.identity.removeprefix("+"),
+                "name": authority.name,
             }
-            for access in accounts
+            for authority in authorities.values()
+            for access in _on(Channel.WHATSAPP, {authority.code: authority})
         },
         "templates": [_registered(*template) for template in sorted(templates, key=str)],
         "app_secret": known.get(accounts[0].name, "app_secret"),

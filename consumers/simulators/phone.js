@@ -23,7 +23,7 @@ texts.scrollTop = texts.scrollHeight;
 form?.addEventListener("submit", async (event) => {
   event.preventDefault();
   const field = form.elements.text;
-  const said = { from: form.dataset.from, text: field.value };
+  const said = { from: form.dataset.from, text: field.value, account: form.elements.account.value };
   const answer = await fetch("/__sim/inbound", { method: "POST", body: JSON.stringify(said) });
   if (answer.ok) {
     field.value = "";

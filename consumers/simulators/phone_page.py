@@ -2,7 +2,7 @@
 
 import html
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
@@ -22,19 +22,21 @@ PAGE = """<!doctype html>
 {content}
 </main>{script}</body></html>"""
 
-WRITE = """<form id="write" data-from="{number}"><label for="text">Scrivi come {number}</label>
+WRITE = """<form id="write" data-from="{number}"><label for="account">Scrivi come {number} a</label>
+<select id="account">{accounts}</select><label for="text" class="unseen">Messaggio</label>
 <input id="text" autocomplete="off" maxlength="4096" placeholder="Messaggio" required><button>Invia</button></form>"""
 
 
-def phone(service: str, number: str, items: Sequence[dict[str, Any]], *, write: bool) -> str:
-    """The page of one phone, the newest text at the end."""
+def phone(service: str, number: str, items: Sequence[dict[str, Any]], names: Mapping[str, str], *, write: bool) -> str:
+    """The page of one phone, the newest text at the end. `names` says of each account what people see it as."""
     shown = html.escape(number, quote=True)
     latest: dict[str, str] = {}
     for index, item in enumerate(items):  # a text that was edited stands where it stood
-        latest[str(item.get("edits") or item.get("id") or index)] = bubble(item)
+        latest[str(item.get("edits") or item.get("id") or index)] = bubble(item, names)
     # No blank between the elements: `:empty` says when there is none.
     texts = f'<ol id="texts" aria-live="polite" data-after="{len(items)}">{"".join(latest.values())}</ol>'
-    content = f'{texts}<p class="nothing">Ancora nessun messaggio.</p>{WRITE.format(number=shown) if write else ""}'
+    form = WRITE.format(number=shown, accounts=_accounts(items, names)) if write else ""
+    content = f'{texts}<p class="nothing">Ancora nessun messaggio.</p>{form}'
     return PAGE.format(
         title=f"Telefono {shown}",
         kind="phone",
@@ -63,16 +65,26 @@ def all_of_them(service: str, phones: Iterable[tuple[str, int, dict[str, Any]]])
     )
 
 
-def event_of(item: dict[str, Any]) -> dict[str, str]:
+def _accounts(items: Sequence[dict[str, Any]], names: Mapping[str, str]) -> str:
+    """Whom one can write to; whoever wrote last is chosen."""
+    last = next((item["account"] for item in reversed(items) if "account" in item), None)
+    return "".join(
+        f'<option value="{html.escape(account, quote=True)}"{" selected" if account == last else ""}>'
+        f"{html.escape(name)}</option>"
+        for account, name in names.items()
+    )
+
+
+def event_of(item: dict[str, Any], names: Mapping[str, str]) -> dict[str, str]:
     """What a live page is told of one more text: what to show, and in whose place."""
-    return {"html": bubble(item), "edits": str(item.get("edits") or "")}
+    return {"html": bubble(item, names), "edits": str(item.get("edits") or "")}
 
 
-def bubble(item: dict[str, Any]) -> str:
+def bubble(item: dict[str, Any], names: Mapping[str, str]) -> str:
     """One text as it is seen."""
     words = LINK.sub(r'<a href="\g<0>" rel="noreferrer">\g<0></a>', html.escape(words_of(item)))
     identity = html.escape(str(item.get("edits") or item.get("id") or ""), quote=True)
-    sender = "" if item.get("mine") else f"da {html.escape(str(item['account']))} · "
+    sender = "" if item.get("mine") else f"da {html.escape(names.get(item['account'], item['account']))} · "
     edited = " · modificato" if item.get("edits") else ""
     return (
         f'<li data-id="{identity}"{_kind(item)}>{_media(item.get("media"))}<p>{words}</p>'

@@ -27,6 +27,8 @@ class Phones:
     def __init__(self, service: str = "Messaggi", *, write: bool = False) -> None:
         self.service = service
         self.write = write
+        self.names: dict[str, str] = {}
+        """What people read as the sender, by account; those of whoever has none here is the account itself."""
         self._lines: list[bytes] = []
         self._of: dict[str, list[bytes]] = {}
         self._media: dict[str, tuple[str, bytes]] = {}
@@ -134,7 +136,8 @@ class Phones:
         number = self._owner(request)
         items = [json.loads(line) for line in self._of.get(number, ())]
         if "text/html" in request.headers.get("Accept", ""):
-            return _html(phone_page.phone(self.service, number, items, write=self.write))
+            page = phone_page.phone(self.service, number, items, self.names, write=self.write)
+            return _html(page)
         return web.json_response({"number": number, "items": [item for item in items if "mine" not in item]})
 
     async def _get_live(self, request: web.Request) -> web.StreamResponse:
@@ -148,7 +151,7 @@ class Phones:
                 news.clear()
                 for line in self._of.get(number, [])[shown:]:
                     shown += 1
-                    event = json.dumps(phone_page.event_of(json.loads(line)))
+                    event = json.dumps(phone_page.event_of(json.loads(line), self.names))
                     await stream.write(f"id: {shown}\ndata: {event}\n\n".encode())
                 try:
                     async with asyncio.timeout(STILL_HERE_EVERY):

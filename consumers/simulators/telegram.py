@@ -172,6 +172,7 @@ class TelegramSimulator:
 
     def _take_config(self, config: Config) -> None:
         self._config = config
+        self.phones.names = {identity: f"@{account.username}" for identity, account in config.accounts.items()}
         for identity in config.accounts:
             bucket = Bucket(config.per_second, config.per_second * config.burst)
             bot = self._bots.setdefault(identity, Bot(identity, bucket))

@@ -43,6 +43,7 @@ class Number(BaseModel):
 
     token: str
     display_phone_number: str = "390587000000"
+    name: str = ""
     waba_id: str = "102290129340398"
 
 
@@ -144,6 +145,7 @@ class WhatsAppSimulator:
 
     def _take_config(self, config: Config) -> None:
         self._config = config
+        self.phones.names = {key: one.name or f"+{one.display_phone_number}" for key, one in config.accounts.items()}
         self._buckets = {
             number: Bucket(config.per_second, config.per_second * config.burst) for number in config.accounts
         }

@@ -85,6 +85,16 @@ async def test_what_a_citizen_writes_from_the_page_goes_to_the_webhook_and_stand
     assert b"ATTIVA" in mailbox.raw[0]
 
 
+async def test_one_chooses_whom_to_write_to_by_the_name_people_see(meta: Served, http: ClientSession) -> None:
+    fornacette = {"token": "x", "name": "Comune di Fornacette & C."}
+    await tell(meta, http, "config", {"accounts": {"1": {"token": "x"}, "2": fornacette}})
+    meta.simulator.phones.receive(at=1.0, to=MARIA, account="2", identity="m1", text="Ponte chiuso")
+    page = await page_of(meta, http)
+    assert '<option value="1">+390587000000</option>' in page
+    assert '<option value="2" selected>Comune di Fornacette &amp; C.</option>' in page
+    assert "da Comune di Fornacette &amp; C. · " in page
+
+
 async def test_a_text_is_words_and_never_a_program(meta: Served, http: ClientSession) -> None:
     seen(meta.simulator.phones, "<script>alert(1)</script> https://allerta.example/a?b=1&c=2.")
     async with http.get(f"{meta.base_url}/__sim/phone/{MARIA}", headers=AS_A_BROWSER) as response:
