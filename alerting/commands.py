@@ -1,4 +1,4 @@
-"""The system's own commands: api, relay, feeds, migrate, token, audit, dead-letters; and cap, so that help names it."""
+"""The system's own commands, from api and relay to subscribers and dead-letters; and cap, so that help names it."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from alerting import audit, authorities, cap_command, dead_letters, logs, metrics
+from alerting import audit, authorities, cap_command, dead_letters, logs, metrics, subscribers_command
 from alerting.actors import COMMAND_LINE, Role
 from alerting.amqp import Link, declares
 from alerting.domain.lanes import Lane
@@ -33,6 +33,7 @@ from alerting.vapid import Vapid
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 app.add_typer(cap_command.app, name="cap")
+app.add_typer(subscribers_command.app, name="subscribers")
 
 SHOWN = 8_000  # bytes of a dead letter
 

@@ -17,6 +17,7 @@ from alerting.api import (
     cap,
     costs,
     dead_letters,
+    imports,
     intake,
     notices,
     pages,
@@ -76,6 +77,7 @@ def create_app(settings: Settings) -> FastAPI:
     for noun in (
         alerts,
         areas,
+        imports,
         recipients,
         cap,
         intake,

@@ -545,6 +545,39 @@ class RegisteredOut(Output):
     refused: list[RefusedPerson]
 
 
+class ImportReason(Output):
+    """Why rows of a list were not taken or something of them was left out, and of how many that is so."""
+
+    code: str
+    detail: str = Field(description="In Italian, for the office.")
+    rows: int
+
+
+class ImportedRow(Output):
+    """One row of a list, by its line."""
+
+    line: int
+    outcome: str
+    reasons: list[str]
+
+
+class ImportOut(Output):
+    """What became of a list. `completed` were there and have one address more; `left` had left once and stay away."""
+
+    authority: str
+    written: bool = Field(description="False for a dry run, and for a strict list with a row that cannot be taken.")
+    created: int
+    completed: int
+    existing: int
+    twice: int = Field(description="Stand further up in the list.")
+    left: int
+    refused: int
+    columns: list[str] = Field(description="What was understood of the header; other columns are not looked at.")
+    encodings: dict[str, int] = Field(description="How many lines are written in which.")
+    reasons: list[ImportReason]
+    rows: list[ImportedRow]
+
+
 class RecipientCount(Output):
     """How many people of an authority are told, by area; `place_unknown` are told of everything."""
 

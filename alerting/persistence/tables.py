@@ -1,7 +1,7 @@
 """Every table. The docstring of a class says what one row is."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from enum import Enum
 from typing import Any
 
@@ -9,6 +9,7 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     CheckConstraint,
+    Date,
     DateTime,
     Dialect,
     Float,
@@ -381,7 +382,11 @@ class Panel(Table):
 
 
 class Consent(Table):
-    """What somebody wrote to join or to leave, and under which policy. Never changed, never deleted."""
+    """What somebody wrote to join or to leave, and under which policy. Never changed, never deleted.
+
+    Of those who came with a list: `given_on` is the day they agreed, as the list says, and `document` the SHA-256 of
+    what the comune keeps as proof for all of it. `at` is when it was written here.
+    """
 
     __tablename__ = "consents"
 
@@ -393,8 +398,13 @@ class Consent(Table):
     keyword: Mapped[str] = mapped_column(String(100))
     policy_version: Mapped[str] = mapped_column(String(40))
     at: Mapped[datetime] = mapped_column(Moment)
+    given_on: Mapped[date | None] = mapped_column(Date)
+    document: Mapped[bytes | None] = mapped_column(Blob)
 
-    __table_args__ = (Index("consents_by_fingerprint", "fingerprint"),)
+    __table_args__ = (
+        Index("consents_by_fingerprint", "fingerprint"),
+        Index("consents_by_time", "authority", "at"),
+    )
 
 
 # ── what is said ────────────────────────────────────────────────────────────────────────────────────
