@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,7 +15,18 @@ from rich.markup import escape
 from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from alerting import audit, authorities, cap_command, dead_letters, logs, metrics, subscribers_command
+from alerting import (
+    atlas,
+    audit,
+    authorities,
+    cap_command,
+    dead_letters,
+    growth,
+    logs,
+    metrics,
+    monthly,
+    subscribers_command,
+)
 from alerting.actors import COMMAND_LINE, Role
 from alerting.amqp import Link, declares
 from alerting.domain.lanes import Lane
@@ -150,6 +162,37 @@ def check_audit() -> None:
             typer.echo(f"entry {broken} does not follow from the one before: the audit was changed", err=True)
             raise typer.Exit(1)
         typer.echo("the audit is whole")
+
+    _run(work)
+
+
+@app.command()
+def report(
+    comune: Annotated[str, typer.Option(help="The code of the comune, as calcinaia.")],
+    month: Annotated[str | None, typer.Option(help="As 2026-11; without it the last that is over.")] = None,
+    out: Annotated[Path, typer.Option(file_okay=False, help="The folder they are written to.")] = Path(),
+) -> None:
+    """Write a comune's month: a page to print, and a CSV. Counts are exact: it is for who runs the service."""
+
+    async def work(settings: Settings) -> None:
+        known = authorities.load(settings.authorities_folder)
+        if comune not in known:
+            raise typer.BadParameter(f"there is no comune {comune}: one of {', '.join(known)}", param_hint="--comune")
+        today = growth.day_in_rome(datetime.now(UTC))
+        try:
+            span = monthly.month_named(month, today)
+        except ValueError:
+            raise typer.BadParameter(f"{month!r} is no month: write it as 2026-11", param_hint="--month") from None
+        database = Database(settings.database)
+        await atlas.refresh(database, known)
+        async with database.read() as session:
+            found = await monthly.read(session, known[comune], span, today, exact=True)
+        await database.close()
+        out.mkdir(parents=True, exist_ok=True)
+        for suffix, written in (("html", monthly.page(found)), ("csv", monthly.rows(found))):
+            file = out / f"avvisi-{comune}-{span.name}.{suffix}"
+            file.write_text(written, encoding="utf-8", newline="")
+            typer.echo(str(file))
 
     _run(work)
 

@@ -110,7 +110,7 @@ async def bring_many(
 
     An address that is another's is left out; who gives a known one beside a new one is the person known by it.
     """
-    keys = [[(one.access.name, seal.fingerprint(one.address)) for one in p.everywhere] for p in people]
+    keys = [[(one.access.name, seal.fingerprint(known_by(one.address))) for one in p.everywhere] for p in people]
     owners = await _owners(session, [key for some in keys for key in some])
     # Only now: somebody who leaves between the two is not found as an owner, and has left when this looks.
     gone = await _gone(session, people, {key for some in keys for key in some if key not in owners})

@@ -103,6 +103,9 @@ DEAD_LETTERS = Counter("alerting_dead_letters_total", "Messages given up on, by 
 RECEIPTS = Counter("alerting_receipts_total", "Receipts of providers, by what they say.", ["channel", "progress"])
 INBOUND = Counter("alerting_inbound_total", "Texts of citizens, by what we understood.", ["channel", "understood"])
 WEBHOOKS_REFUSED = Counter("alerting_webhooks_refused_total", "Webhook calls not signed as agreed.", ["channel"])
+SUBSCRIBERS = Gauge(
+    "alerting_subscribers", "People subscribed, by the channel they are told on first.", ["authority", "channel"]
+)
 ALERTS = Counter("alerting_alerts_total", "Alerts by what was done to them.", ["action", "lane"])
 
 INTAKE = Counter("alerting_intake_total", "Documents of sources, by what became of them.", ["source", "state"])

@@ -13,7 +13,7 @@ import structlog
 import typer
 import uvloop
 
-from alerting import atlas, authorities, logs, metrics, signatures, sources
+from alerting import atlas, authorities, growth, logs, metrics, signatures, sources
 from alerting.domain.authority import Authority
 from alerting.domain.delivery import Channel, ChannelHalted
 from alerting.domain.lanes import Lane
@@ -194,8 +194,10 @@ def reconcile() -> None:
         keeper = Keeper(worker.database)
         for lane in Lane:
             worker.takes(dead_queue(lane), keeper.take, prefetch=50)
-        resettling = Resettling(worker.database, authorities.load(settings.authorities_folder))
-        await worker.run(beside={"looking": Reconciler(worker.database).run(), "resettling": resettling.run()})
+        known = authorities.load(settings.authorities_folder)
+        resettling = Resettling(worker.database, known)
+        beside = {"looking": Reconciler(worker.database).run(), "resettling": resettling.run()}
+        await worker.run(beside=beside | {"following growth": growth.follow(worker.database, known)})
 
     _run(work)
 

@@ -17,6 +17,7 @@ from alerting.api import (
     cap,
     costs,
     dead_letters,
+    growth,
     imports,
     intake,
     notices,
@@ -77,6 +78,7 @@ def create_app(settings: Settings) -> FastAPI:
     for noun in (
         alerts,
         areas,
+        growth,
         imports,
         recipients,
         cap,

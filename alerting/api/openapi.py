@@ -22,6 +22,7 @@ TAGS = [
     {"name": "attachments", "description": "Pictures and PDFs: handed in by the staff, shown by alerts."},
     {"name": "areas", "description": "The places that can be alerted by name."},
     {"name": "recipients", "description": "People whom the staff registers or removes."},
+    {"name": "growth", "description": "Subscribers over time, texts and euro; the monthly report. / Crescita e costi."},
     {"name": "intake", "description": "What other bodies say: handed in, kept, judged, let pass or dismissed."},
     {"name": "sources", "description": "Who feeds us, how they stand, and MeteoAlarm as context."},
     {"name": "pages", "description": "What somebody on duty is to look at."},

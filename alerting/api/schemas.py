@@ -840,6 +840,42 @@ class ContextOut(Output):
     items: list[ContextSource]
 
 
+# ── growth ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+class GrowthSpan(Output):
+    """A month or a day of Rome: who joined and left in it, who was subscribed at its end, what was told and spent."""
+
+    span: str = Field(description="2026-11, or 2026-11-26.")
+    joined: Count
+    left: Count
+    subscribed: Count
+    subscribed_by_channel: dict[str, Count] = Field(description="Each by the channel they are told on first.")
+    alerts: int
+    texts: dict[str, Count] = Field(description="Of alerts, as far as providers took them.")
+    answers: Count = Field(description="To citizens who wrote.")
+    euro: float | None = Field(description="Null where a channel was used whose price the comune's file does not say.")
+    euro_as_sms: float | None = Field(description="The same people told by SMS; null where no price is known.")
+
+
+class GrowthPlace(Output):
+    """How many named a frazione or stand in it. `before` is at the beginning of the last span, where it is known."""
+
+    code: str
+    name: str
+    people: Count
+    before: Count | None
+
+
+class GrowthOut(Output):
+    """How a comune's service grows, and what it costs."""
+
+    authority: str
+    items: list[GrowthSpan]
+    places: list[GrowthPlace]
+    rounded: bool
+
+
 # ── the system itself ───────────────────────────────────────────────────────────────────────────────
 
 

@@ -189,6 +189,7 @@ def _authority(path: Path, file: Table, file_hash: str) -> Authority | None:
         fallback=fallback,
         staff=staff,
         panels=panels,
+        sms_price=_sms_price(file.table("prices")) if file.has("prices") else None,
     )
 
 
@@ -265,6 +266,15 @@ def _channel(table: Table, code: str) -> ChannelAccess:
         table.note(f"{table.key('euro_per_text')} is not between 0 and {DEAREST}; write the price of one text in euro")
     table.nothing_else()
     return ChannelAccess(name, channel, per_second, identity, settings, exercise, portfolio, people_per_day, price)
+
+
+def _sms_price(table: Table) -> float:
+    """What an SMS would cost, for reports."""
+    price = table.number("sms")
+    if not 0 <= price <= DEAREST:
+        table.note(f"{table.key('sms')} is not between 0 and {DEAREST}; write the price of one SMS in euro")
+    table.nothing_else()
+    return price
 
 
 def _portfolio(table: Table) -> tuple[str, int]:

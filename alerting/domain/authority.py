@@ -294,6 +294,8 @@ class Authority:
     staff: tuple[Staff, ...] = ()
     """Where those who work here read that something is amiss."""
     panels: tuple[Panel, ...] = ()
+    sms_price: float | None = None
+    """Euro for one part of an SMS, where the comune has no SMS: what its reports compare with."""
 
     def channel(self, channel: Channel) -> ChannelAccess | None:
         """The live account on that channel, or None where the comune has none."""

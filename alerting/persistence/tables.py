@@ -401,10 +401,18 @@ class Consent(Table):
     given_on: Mapped[date | None] = mapped_column(Date)
     document: Mapped[bytes | None] = mapped_column(Blob)
 
-    __table_args__ = (
-        Index("consents_by_fingerprint", "fingerprint"),
-        Index("consents_by_time", "authority", "at"),
-    )
+    __table_args__ = (Index("consents_by_fingerprint", "fingerprint"),)
+
+
+class AreaDay(Table):
+    """How many were in an area on a day of Rome's: who leaves takes their places along, and this is what stays."""
+
+    __tablename__ = "area_days"
+
+    authority: Mapped[str] = mapped_column(ForeignKey("authorities.code"), primary_key=True)
+    day: Mapped[date] = mapped_column(Date, primary_key=True)
+    area: Mapped[str] = mapped_column(String(100), primary_key=True)
+    people: Mapped[int] = mapped_column(Integer)
 
 
 # ── what is said ────────────────────────────────────────────────────────────────────────────────────
