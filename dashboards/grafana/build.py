@@ -324,6 +324,13 @@ OUTCOMES = (
         (Query(rate("alerting_inbound_total", "channel, understood"), "{{channel}} {{understood}}"),),
     ),
     Panel(
+        "Iscritti",
+        "Quante persone sono iscritte a ogni comune, per il canale su cui ricevono per primo.",
+        "none",
+        8,
+        (Query("max by (authority, channel) (alerting_subscribers)", "{{authority}} {{channel}}"),),
+    ),
+    Panel(
         "Allerte",
         "Che cosa è stato fatto alle allerte nell'intervallo: preparate, approvate, emesse, annullate.",
         "none",
