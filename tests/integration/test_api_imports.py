@@ -1,5 +1,6 @@
 """A list handed in over HTTP and at the command line: streamed, checked, answered by line, and never shown."""
 
+import asyncio
 import csv
 import hashlib
 import io
@@ -12,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from alerting.persistence import tables
 from consumers.local.stack import ROOT
 from tests.integration.api_client import KEY, NOWHERE_TO_PUBLISH, Answer, Town, serving
-from tests.integration.calcinaia import one_database
+from tests.integration.calcinaia import count, one_database
 
 LIST = "Cellulare;Frazione;Consenso data;Consenso modo\n333 1234567;Fornacette;31/05/2024;modulo\n0587 265442;;;\n"
 
@@ -89,14 +90,17 @@ async def test_what_is_no_list_is_refused_and_only_staff_of_the_comune_brings_pe
 # ── the command ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def command(town: Town, *words: str) -> subprocess.CompletedProcess[str]:
+def how(town: Town, *words: str) -> dict[str, Any]:
     environment = os.environ | {"DATABASE_URL": town.database.url, "ALERTING_KEY": KEY, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, "-m", "alerting", "subscribers", "import", *words],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    return {"args": [sys.executable, "-m", "alerting", "subscribers", "import", *words], "env": environment}
+
+
+def command(town: Town, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(**how(town, *words), capture_output=True, text=True)
+
+
+def started(town: Town, *words: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(**how(town, *words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 async def test_the_command_brings_a_list_and_writes_a_report_that_names_nobody(town: Town, tmp_path: Path) -> None:
@@ -115,6 +119,30 @@ async def test_the_command_brings_a_list_and_writes_a_report_that_names_nobody(t
     assert row[:2] == ["3", "rifiutata"] and "formula" in row[2]
     for said in (dry.stdout, done.stdout, done.stderr, report.read_text()):
         assert "1234567" not in said and "Rossi" not in said and "HYPERLINK" not in said
+
+
+async def test_a_command_that_is_killed_is_given_again_and_everybody_is_in_once(town: Town, tmp_path: Path) -> None:
+    file, people = tmp_path / "iscritti.csv", 11_000
+    file.write_text("cellulare\n" + "".join(f"333{number:07d}\n" for number in range(people)))
+    words = (str(file), "--comune", "calcinaia", "--proof", "determina 123/2026")
+    process = started(town, *words)
+    async with asyncio.timeout(120):
+        while not (before := await how_many(town)):
+            assert process.poll() is None
+            await asyncio.sleep(0.02)
+    process.kill()
+    process.wait()
+    again = command(town, *words)
+    assert again.returncode == 0, again.stderr
+    assert before > 0 and await how_many(town) == people
+    async with town.database.read() as session:
+        assert await count(session, tables.Consent) == people
+
+
+async def how_many(town: Town) -> int:
+    people = select(func.count()).select_from(tables.Recipient).where(tables.Recipient.is_channel.is_(False))
+    async with town.database.read() as session:
+        return await session.scalar(people) or 0
 
 
 @one_database
