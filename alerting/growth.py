@@ -27,7 +27,7 @@ from alerting.persistence import Database, dialects, tables
 
 log = structlog.get_logger()
 
-LOOK_EVERY = 300.0  # seconds
+LOOK_EVERY = 600.0  # seconds
 TAKEN = [one.value for one in (Progress.ACCEPTED, Progress.SENT, Progress.DELIVERED, Progress.READ)]
 """What a provider took, and is paid for."""
 FREE = frozenset({Channel.TELEGRAM, Channel.EMAIL})
