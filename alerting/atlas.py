@@ -59,6 +59,11 @@ async def current(session: AsyncSession, authority: Authority) -> Territory:
     return await territory_of(session, authority)
 
 
+async def share(session: AsyncSession) -> None:
+    """Nothing changes what there is until this transaction ends: before the rows of several people are touched."""
+    await session.scalar(select(tables.Atlas.edition).with_for_update(read=True))
+
+
 async def territory_of(session: AsyncSession, authority: Authority) -> Territory:
     """What the database has of an authority; what its file says where that was never enrolled."""
     edition = await session.scalar(select(tables.Atlas.edition)) or 0

@@ -27,10 +27,37 @@ async def append(
 
     The caller holds the dispatch's row, or has just added it.
     """
+    first = dispatch.last_seq + 1
+    batches = _cut(dispatch, account, people)
+    session.add_all(batches)
+    if first == 1:  # nothing of it can be in the broker yet
+        await _tell(session, dispatch, batches[:TOLD_AT_ONCE])
+    else:
+        await session.flush()
+        await _release(session, dispatch, account.name)
+
+
+async def begin(
+    session: AsyncSession, audiences: Sequence[tuple[tables.Dispatch, tables.ChannelAccount | ChannelAccess, int]]
+) -> None:
+    """`append` for many dispatches of one lane that were just added, each with all its people on one account."""
+    told: list[tuple[tables.Batch, datetime]] = []
+    for dispatch, account, people in audiences:
+        batches = _cut(dispatch, account, people)
+        session.add_all(batches)
+        for batch in batches[:TOLD_AT_ONCE]:
+            _mark_told(batch)
+            told.append((batch, dispatch.not_after))
+    await session.flush()
+    for lane in {batch.lane for batch, _ in told}:
+        await outbox.add(session, *(ready(*one) for one in told if one[0].lane is lane), lane=lane)
+
+
+def _cut(dispatch: tables.Dispatch, account: tables.ChannelAccount | ChannelAccess, people: int) -> list[tables.Batch]:
     first, end = dispatch.last_seq + 1, dispatch.last_seq + people
     size = PEOPLE_PER_BATCH[dispatch.lane]
     dispatch.last_seq = end
-    batches = [
+    return [
         tables.Batch(
             dispatch_id=dispatch.id,
             channel=account.channel,
@@ -41,12 +68,6 @@ async def append(
         )
         for start in range(first, end + 1, size)
     ]
-    session.add_all(batches)
-    if first == 1:  # nothing of it can be in the broker yet
-        await _tell(session, dispatch, batches[:TOLD_AT_ONCE])
-    else:
-        await session.flush()
-        await _release(session, dispatch, account.name)
 
 
 async def _release(session: AsyncSession, dispatch: tables.Dispatch, account: str) -> None:

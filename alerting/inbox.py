@@ -1,7 +1,8 @@
 """What citizens write, on its way in: kept once and sealed, with the promise that somebody will read it."""
 
 import json
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -10,28 +11,63 @@ from alerting import outbox
 from alerting.domain.delivery import Channel
 from alerting.domain.events import CitizenWrote
 from alerting.domain.lanes import Lane
-from alerting.persistence import dialects, tables
+from alerting.gathering import Gathering
+from alerting.persistence import Database, dialects, tables
 from alerting.sealing import Seal
 from alerting.webhooks import Blocked, InboundText, Moved, Renumbered, Unblocked
 
 Told = InboundText | Blocked | Unblocked | Moved | Renumbered
 """What a provider tells us of a person, or of a chat, that changes something here."""
 
+PAUSE = 0.02  # seconds
+MOST = 500
+"""Texts of one transaction."""
+
+Arrival = tuple[str, Channel, Told]
+"""What was told on an account, and the account's channel."""
+
+
+class Keeping:
+    """The inbox of one process: the texts of however many calls in one transaction."""
+
+    def __init__(self, database: Database, seal: Seal) -> None:
+        self._database = database
+        self._seal = seal
+        self._gathering = Gathering(self._write, pause=PAUSE, most=MOST)
+
+    async def keep(self, arrivals: Sequence[Arrival]) -> None:
+        """Returns once all of them are in the inbox, and stay there."""
+        if arrivals:
+            await self._gathering.put(arrivals)
+
+    async def _write(self, calls: Sequence[Sequence[Arrival]]) -> None:
+        async with self._database.write() as session:
+            await keep_all(session, [one for call in calls for one in call], self._seal, datetime.now(UTC))
+
 
 async def keep(session: AsyncSession, account: str, channel: Channel, told: Told, seal: Seal, now: datetime) -> bool:
     """Into the inbox. Whether it was new: what is there already stays as it is, however often it is told."""
-    identity, said = _written(told)
-    row = {
-        "account": account,
-        "provider_id": seal.fingerprint(f"{account} {identity}").hex(),
-        "received_at": now,
-        "sealed": seal.seal(json.dumps(said)),
-    }
-    added = dialects.insert_new(session, tables.InboundMessage).values(row)
-    inbound = await session.scalar(added.returning(tables.InboundMessage.id))
-    if inbound is not None:
-        await outbox.add(session, CitizenWrote(inbound, channel), lane=Lane.REPLY)
-    return inbound is not None
+    return await keep_all(session, [(account, channel, told)], seal, now) == 1
+
+
+async def keep_all(session: AsyncSession, arrivals: Sequence[Arrival], seal: Seal, now: datetime) -> int:
+    """Into the inbox, in one statement and numbered as they came. How many were new."""
+    rows: dict[str, dict[str, Any]] = {}  # by what makes each one: in one call a provider repeats itself too
+    channels = {account: channel for account, channel, _ in arrivals}
+    for account, _, told in arrivals:
+        identity, said = _written(told)
+        provider_id = seal.fingerprint(f"{account} {identity}").hex()
+        sealed = seal.seal(json.dumps(said))
+        rows.setdefault(
+            provider_id, {"account": account, "provider_id": provider_id, "received_at": now, "sealed": sealed}
+        )
+    row = tables.InboundMessage
+    added = dialects.insert_new(session, row).returning(row.id, row.account)
+    found = (await session.execute(added, list(rows.values()))).all()
+    events = [CitizenWrote(number, channels[account]) for number, account in sorted(found)]
+    if events:
+        await outbox.add(session, *events, lane=Lane.REPLY)
+    return len(events)
 
 
 def _written(told: Told) -> tuple[str, dict[str, Any]]:

@@ -45,7 +45,8 @@ class Proof:
 class Joining:
     """Somebody who is to be subscribed. `live` False: reached by exercises only.
 
-    `also` are further addresses on other accounts, in the order in which they are tried after the first.
+    `also` are further addresses on other accounts, in the order in which they are tried after the first. `keyword` is
+    what they wrote themselves, where they did.
     """
 
     who: Subscriber
@@ -53,6 +54,7 @@ class Joining:
     live: bool
     also: tuple[Subscriber, ...] = ()
     proof: Proof | None = None
+    keyword: str = ""
 
     @property
     def everywhere(self) -> tuple[Subscriber, ...]:
@@ -171,6 +173,7 @@ class NewAddress:
     fingerprint: bytes
     index: int
     proof: Proof | None
+    keyword: str = ""
 
 
 @dataclass
@@ -235,7 +238,7 @@ class Sorting:
             if key[0] in theirs:
                 raise SecondAddressTaken(number - 1, in_use(who.access.channel))
             theirs[key[0]] = max(theirs.values(), default=-1) + 1
-            missing.append(NewAddress(owner, theirs[key[0]], who, key[1], index, one.proof))
+            missing.append(NewAddress(owner, theirs[key[0]], who, key[1], index, one.proof, one.keyword))
         return missing
 
 
@@ -353,7 +356,7 @@ async def _reach(
             "channel": one.who.access.channel,
             "fingerprint": one.fingerprint,
             "what": "join",
-            "keyword": (one.proof.words if one.proof else keyword)[:100],
+            "keyword": (one.proof.words if one.proof else one.keyword or keyword)[:100],
             "policy_version": one.who.authority.policy.version,
             "at": now,
             "given_on": one.proof.given_on if one.proof else None,

@@ -108,8 +108,9 @@ def inbound() -> None:
         worker = Worker(settings, "inbound")
         known = await _known(worker)
         reading = Inbound(worker.database, known, worker.seal)
-        worker.takes(INBOUND_QUEUE, reading.take, prefetch=32, at_once=4)
-        await worker.run(beside={"following the atlas": atlas.follow(worker.database, known)})
+        worker.takes(INBOUND_QUEUE, reading.take, prefetch=400, at_once=200)
+        following = atlas.follow(worker.database, known)
+        await worker.run(drain=reading.drain, beside={"following the atlas": following})
 
     _run(work)
 

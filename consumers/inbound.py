@@ -1,22 +1,30 @@
 """What a citizen wrote, understood and answered, in the reply lane."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_never
 
 import structlog
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from alerting import batching, metrics, subscribing
+from alerting import atlas, batching, metrics, subscribing
 from alerting.amqp import Incoming
 from alerting.domain import keywords, places
-from alerting.domain.authority import Authority, filled
+from alerting.domain.authority import Authority, ChannelAccess, Texts, filled
 from alerting.domain.events import CitizenWrote
 from alerting.domain.lanes import Lane
+from alerting.domain.recipients import Place
+from alerting.gathering import Gathering
 from alerting.persistence import Database, tables
 from alerting.sealing import Seal
 from alerting.subscribing import Subscriber
+from consumers import crowds
+from consumers.crowds import AtTheDoor, Key
 from consumers.deadletters import event_in
+from geo.areas import Area
 from geo.shapes import Point
 
 log = structlog.get_logger()
@@ -34,8 +42,13 @@ FOR_THE_DESK = frozenset({"notforus", "askjoin", "askleave", "place", "forgetpla
 """
 
 
+PAUSE = 0.15  # seconds
+MOST = 100
+"""Texts of one transaction."""
+
+
 class Inbound:
-    """Reads the inbox, one text at a time."""
+    """Reads the inbox: whoever writes alone is read at once, and a crowd together."""
 
     def __init__(self, database: Database, authorities: dict[str, Authority], seal: Seal) -> None:
         self._database = database
@@ -44,28 +57,44 @@ class Inbound:
         self._accounts = {
             access.name: (authority.code, access) for authority in authorities.values() for access in authority.channels
         }
+        self._gathering = Gathering(self._read, pause=PAUSE, most=MOST)
 
     async def take(self, message: Incoming) -> None:
-        """One text: what it asks for and the answer to it in one transaction."""
+        """One text: what it asks for and the answer to it in one transaction, it may be with those of others."""
         event = await event_in(self._database, message, CitizenWrote)
         if event is None:
             return
-        async with self._database.write() as session:
-            row = await session.get(tables.InboundMessage, event.inbound, with_for_update=True)
-            if row is not None and row.handled_at is None:
-                await self._handle(session, row)
+        await self._gathering.put(event.inbound)
         message.ack()
 
-    async def _handle(self, session: AsyncSession, row: tables.InboundMessage) -> None:
+    async def drain(self) -> None:
+        """Finish the crowd in hand. Whatever of it was not acknowledged comes again, and is known by then."""
+        await self._gathering.drain()
+
+    async def _read(self, numbers: Sequence[int]) -> None:
         now = datetime.now(UTC)
-        said: dict[str, Any] = json.loads(self._seal.open(row.sealed)) if row.sealed else {}
+        async with self._database.write() as session:
+            # As they came; and in one order for all who read, so that nobody waits in a circle.
+            unread = select(tables.InboundMessage).where(
+                tables.InboundMessage.id.in_(numbers), tables.InboundMessage.handled_at.is_(None)
+            )
+            rows = (await session.scalars(unread.order_by(tables.InboundMessage.id).with_for_update())).all()
+            answers = await self._join_together(session, rows, now) if len(rows) > 1 else {}
+            for row in rows:
+                if row.id not in answers and (answer := await self._handle(session, row)):
+                    answers[row.id] = answer
+            await reply_all(session, list(answers.values()), self._seal, now)
+
+    async def _handle(self, session: AsyncSession, row: tables.InboundMessage) -> "Answer | None":
+        now = datetime.now(UTC)
+        said = self._said(row)
         row.handled_at = now
-        known = self._accounts.get(row.account)
+        known = self._account_of(row)
         if known is None or not said:
             row.sealed = None
             log.warning("a text for an account no authority has", account=row.account)
-            return
-        authority, access = self._authorities[known[0]], known[1]
+            return None
+        authority, access = known
         who = Subscriber(authority, access, said["sender"], said.get("also") or "")
         if said["kind"] not in ("blocked", "unblocked", "moved"):
             await subscribing.heard_from(session, who, self._seal, row.received_at)
@@ -74,8 +103,50 @@ class Inbound:
         if not (authority.two_way and understood in FOR_THE_DESK):
             row.sealed = None  # understood: the words are not kept
         metrics.INBOUND.labels(str(access.channel), understood).inc()
-        if answer:
-            await reply(session, who, answer, self._seal, now, not_after=row.received_at + ANSWER_WITHIN)
+        return Answer(who, answer, row.received_at + ANSWER_WITHIN) if answer else None
+
+    def _said(self, row: tables.InboundMessage) -> dict[str, Any]:
+        said: dict[str, Any] = json.loads(self._seal.open(row.sealed)) if row.sealed else {}
+        return said
+
+    def _account_of(self, row: tables.InboundMessage) -> tuple[Authority, ChannelAccess] | None:
+        known = self._accounts.get(row.account)
+        return (self._authorities[known[0]], known[1]) if known else None
+
+    async def _join_together(
+        self, session: AsyncSession, rows: Sequence[tables.InboundMessage], now: datetime
+    ) -> "dict[int, Answer]":
+        """Of a crowd those who only join, and are not in yet: the answer to each, by the number of their text."""
+        # Before anybody's own row: whoever comes with a new outline holds the atlas, and then wants all of these.
+        await atlas.share(session)
+        wrote: list[tuple[Key, tables.InboundMessage, Subscriber, dict[str, Any]]] = []
+        for row in rows:
+            if (known := self._account_of(row)) and (said := self._said(row)):
+                who = Subscriber(*known, said["sender"])
+                wrote.append((crowds.key_of(who, self._seal), row, who, said))
+        once = crowds.alone(key for key, *_ in wrote)
+        joining: dict[Key, tuple[tables.InboundMessage, AtTheDoor, Area | None]] = {}
+        for key, row, who, said in wrote:
+            meaning = (
+                keywords.understand(said["text"] or "", who.authority.keywords) if said["kind"] == "text" else None
+            )
+            if key in once and isinstance(meaning, keywords.Join):
+                home, places_said = _home(meaning, who.authority)
+                joining[key] = row, AtTheDoor(who, places_said), home
+        for key in await crowds.addresses_of(session, joining) if joining else ():
+            del joining[key]
+        if not joining:
+            return {}
+        addresses = await crowds.join_together(
+            session, {key: one for key, (_, one, _) in joining.items()}, self._seal, now
+        )
+        answers = {}
+        for key, (row, one, home) in joining.items():
+            row.handled_at, row.sealed = now, None
+            metrics.INBOUND.labels(str(one.who.access.channel), "join").inc()
+            until = row.received_at + ANSWER_WITHIN
+            answers[row.id] = Answer(one.who, _welcome(one.who.authority.texts, home), until, addresses[key])
+        return answers
 
     async def _act(
         self, session: AsyncSession, who: Subscriber, said: dict[str, Any], now: datetime
@@ -111,11 +182,9 @@ class Inbound:
     ) -> str:
         texts = who.authority.texts
         match meaning:
-            case keywords.Join(name):
+            case keywords.Join():
                 # Only the keyword is kept as proof: people attach their names to it. Some name their frazione.
-                # Exactly by its name: behind the keyword no slip is forgiven, it is mostly a person's name.
-                territory = who.authority.territory
-                frazione = places.written_right(name or "", territory)
+                home, said = _home(meaning, who.authority)
                 _, is_new = await subscribing.join(
                     session,
                     who,
@@ -123,14 +192,9 @@ class Inbound:
                     keyword=who.authority.keywords.join,
                     now=now,
                     live=not who.access.exercise,
-                    places=[places.at(frazione, territory)] if frazione else (),
+                    places=said,
                 )
-                if not is_new:
-                    return texts.already_subscribed
-                if frazione is None:
-                    return texts.welcome
-                # Said, never silently assumed: Selva and Marciana are surnames too.
-                return f"{texts.welcome}\n{filled(texts.place_kept, luoghi=frazione.name)}"
+                return _welcome(texts, home) if is_new else texts.already_subscribed
             case keywords.Leave():
                 was_in = await subscribing.leave(
                     session, who, self._seal, keyword=who.authority.keywords.leave, now=now
@@ -191,20 +255,67 @@ def _in_their_words(decision: places.Decision, known: str, authority: Authority)
             assert_never(decision)
 
 
+def _home(meaning: keywords.Join, authority: Authority) -> tuple[Area | None, tuple[Place, ...]]:
+    """The frazione named behind the keyword, and the place it makes.
+
+    Exactly by its name: behind the keyword no slip is forgiven, it is mostly a person's name.
+    """
+    frazione = places.written_right(meaning.name or "", authority.territory)
+    return frazione, ((places.at(frazione, authority.territory),) if frazione else ())
+
+
+def _welcome(texts: Texts, home: Area | None) -> str:
+    """Said, never silently assumed: Selva and Marciana are surnames too."""
+    return f"{texts.welcome}\n{filled(texts.place_kept, luoghi=home.name)}" if home else texts.welcome
+
+
+# ── answers ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Words for one person. `address` is its number, where they have just become a subscriber."""
+
+    who: Subscriber
+    words: str
+    not_after: datetime
+    address: int | None = None
+
+
 async def reply(
     session: AsyncSession, who: Subscriber, words: str, seal: Seal, now: datetime, *, not_after: datetime
 ) -> None:
     """Promise an answer to one person: a dispatch with an audience of one, in its own lane."""
-    dispatch = tables.Dispatch(
-        authority=who.authority.code,
-        lane=Lane.REPLY,
-        issued_at=now,
-        not_after=not_after,
-        audience=1,
-        reply_text=words,
-        reply_to=seal.seal(who.address),
-    )
-    session.add(dispatch)
+    await reply_all(session, [Answer(who, words, not_after)], seal, now)
+
+
+async def reply_all(session: AsyncSession, answers: Sequence[Answer], seal: Seal, now: datetime) -> None:
+    """Promise each their answer: whoever has just joined and is told the same on one account is one audience."""
+    audiences: dict[tuple[str, str] | int, list[Answer]] = {}
+    for number, answer in enumerate(answers):
+        key = number if answer.address is None else (answer.who.access.name, answer.words)
+        audiences.setdefault(key, []).append(answer)
+    dispatches = [
+        tables.Dispatch(
+            authority=some[0].who.authority.code,
+            lane=Lane.REPLY,
+            issued_at=now,
+            not_after=min(one.not_after for one in some),
+            audience=len(some),
+            last_seq=0,
+            reply_text=some[0].words,
+            reply_to=seal.seal(some[0].who.address) if some[0].address is None else None,
+        )
+        for some in audiences.values()
+    ]
+    if not dispatches:
+        return
+    session.add_all(dispatches)
     await session.flush()
-    session.add(tables.Delivery(dispatch_id=dispatch.id, seq=1))
-    await batching.append(session, dispatch, who.access, 1)
+    told = list(zip(dispatches, audiences.values(), strict=True))
+    session.add_all(
+        tables.Delivery(dispatch_id=dispatch.id, seq=seq, address_id=one.address)
+        for dispatch, some in told
+        for seq, one in enumerate(some, start=1)
+    )
+    await batching.begin(session, [(dispatch, some[0].who.access, len(some)) for dispatch, some in told])

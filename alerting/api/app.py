@@ -36,6 +36,7 @@ from alerting.api.openapi import PREFIX, describes_itself
 from alerting.api.parts import Parts
 from alerting.api.problems import speaks_problems
 from alerting.ending import let_go
+from alerting.inbox import Keeping
 from alerting.intake.receiving import Receiver
 from alerting.persistence import Database
 from alerting.sealing import Seal
@@ -61,7 +62,8 @@ def create_app(settings: Settings) -> FastAPI:
             await atlas.refresh(database, known)
         following = asyncio.create_task(atlas.follow(database, known), name="following the atlas")
         receiver = Receiver(database, known, heard, sign)
-        app.state.parts = Parts(settings, database, known, seal, link, Publisher(link), heard, sign, receiver)
+        keeping = Keeping(database, seal)
+        app.state.parts = Parts(settings, database, known, seal, link, Publisher(link), heard, sign, receiver, keeping)
         yield
         await let_go([following])
         await link.stop()

@@ -7,6 +7,7 @@ from fastapi import Request
 from alerting.amqp import Link, Publisher
 from alerting.domain.authority import Authority
 from alerting.domain.sources import Source
+from alerting.inbox import Keeping
 from alerting.intake.receiving import Receiver
 from alerting.issuing import Sign
 from alerting.persistence import Database
@@ -27,6 +28,7 @@ class Parts:
     sources: dict[str, Source]
     sign: Sign
     receiver: Receiver
+    inbox: Keeping
 
 
 def public_url(request: Request, parts: Parts) -> str:

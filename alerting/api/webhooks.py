@@ -157,12 +157,7 @@ def _form_or_json(content_type: str, raw: bytes) -> dict[str, object]:
 
 
 async def _keep(parts: Parts, texts: Sequence[tuple[ChannelAccess, inbox.Told]]) -> None:
-    if not texts:
-        return
-    now = datetime.now(UTC)
-    async with parts.database.write() as session:
-        for access, told in texts:
-            await inbox.keep(session, access.name, access.channel, told, parts.seal, now)
+    await parts.inbox.keep([(access.name, access.channel, told) for access, told in texts])
 
 
 # ── templates ───────────────────────────────────────────────────────────────────────────────────────

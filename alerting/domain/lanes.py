@@ -36,5 +36,5 @@ class Lane(Enum):
 
 _RANKS = {lane: rank for rank, lane in enumerate(Lane)}
 
-PEOPLE_PER_BATCH = {Lane.FLASH: 100, Lane.EMERGENCY: 100, Lane.REPLY: 1, Lane.ROUTINE: 500}
+PEOPLE_PER_BATCH = {Lane.FLASH: 100, Lane.EMERGENCY: 100, Lane.REPLY: 100, Lane.ROUTINE: 500}
 """How many people one delivery message names. Urgent batches are small so that many workers share them."""

@@ -101,10 +101,8 @@ def _forgotten(label: Label | None, name: str, known: Sequence[Place], territory
 def written_right(name: str, territory: Territory) -> Area | None:
     """The frazione of exactly this name; "Calcinaia capoluogo" without the comune's own, which adds nothing there."""
     wanted, whole = plain(name), plain(territory.comune.name)
-    return next(
-        (area for area in territory.frazioni if wanted and wanted in (its := plain(area.name), its.removeprefix(whole))),
-        None,
-    )
+    spelled = ((area, plain(area.name)) for area in territory.frazioni)
+    return next((area for area, its in spelled if wanted and wanted in (its, its.removeprefix(whole))), None)
 
 
 def at(area: Area, territory: Territory, label: Label = Label.CASA) -> Place:

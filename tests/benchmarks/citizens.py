@@ -36,7 +36,7 @@ UNDER_WAY = 240
 """Texts of the event that are out before anybody joins."""
 CONFIRMED_WITHIN = 15.0
 """Seconds after the last join until everybody must have their confirmation."""
-LIVE_IN = {"calcinaia": "Capoluogo"}
+LIVE_IN = {"calcinaia": " Capoluogo"}
 """Who says nothing is told of everything in Calcinaia, and each emergency would grow by whoever has just joined."""
 CONNECTIONS = 64
 """Meta posts side by side."""
@@ -63,7 +63,7 @@ def citizens(services: Services) -> Runs:
             place.grow_to(number + 1, point=home_of(number))
         quiet = _emergencies(place)
         place.grow_to(EMERGENCIES + PEOPLE)
-        event, _ = place.say("Festa della castagna")
+        place.say("Festa della castagna")
         place.cut()
         before = place.sink.count()
         with bar(services.console, "The event sets off", UNDER_WAY) as shown:
@@ -168,7 +168,11 @@ class Posted:
 def joins(stack: Stack, count: int, per_s: float, first: int = 0) -> list[Post]:
     """So many people, one call each, in turn to each comune."""
     accounts = [
-        (access.settings["phone_number_id"], access.name, f"{authority.keywords.join} {LIVE_IN.get(authority.code, '')}")
+        (
+            access.settings["phone_number_id"],
+            access.name,
+            f"{authority.keywords.join} {LIVE_IN.get(authority.code, '')}",
+        )
         for authority in stack.authorities.values()
         if (access := authority.channel(Channel.WHATSAPP))
     ]

@@ -33,5 +33,5 @@ def test_a_lane_knows_who_goes_before_it(lane: Lane, first: tuple[Lane, ...]) ->
 
 def test_urgent_batches_are_small_and_an_answer_is_for_one_person() -> None:
     assert PEOPLE_PER_BATCH.keys() == set(Lane)
-    assert PEOPLE_PER_BATCH[Lane.REPLY] == 1
     assert PEOPLE_PER_BATCH[Lane.FLASH] == PEOPLE_PER_BATCH[Lane.EMERGENCY] == 100 < PEOPLE_PER_BATCH[Lane.ROUTINE]
+    assert PEOPLE_PER_BATCH[Lane.REPLY] == 100
