@@ -78,6 +78,7 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     for noun in (
+        webhooks,  # first: routes are tried in turn, and of these five hundred a second come
         alerts,
         areas,
         growth,
@@ -89,7 +90,6 @@ def create_app(settings: Settings) -> FastAPI:
         notices,
         sources,
         dead_letters,
-        webhooks,
         unsubscribing,
         push,
         status,

@@ -30,6 +30,7 @@ from tests.benchmarks.brute_force import brute_force
 from tests.benchmarks.cap import cap
 from tests.benchmarks.cap_check import cap_check
 from tests.benchmarks.channels import channels
+from tests.benchmarks.citizens import citizens
 from tests.benchmarks.drain import drain
 from tests.benchmarks.fanout import fanout
 from tests.benchmarks.growth import growth
@@ -54,6 +55,7 @@ PARTS: dict[str, Callable[[Services], Runs]] = {
     "intake": intake,
     "channels": channels,
     "overtake": overtakes,
+    "citizens": citizens,
     "cap": cap,
     "drain": drain,
     "fanout": fanout,
@@ -88,6 +90,9 @@ MUST: dict[str, tuple[str, float]] = {
     "channels.email.per_s": ("≥", 250),
     "overtake.p99_ms": ("≤", 250),
     "overtake.behind": ("≤", 16),
+    "reply.p99_ms": ("≤", 1000),
+    "webhook.p99_ms": ("≤", 100),
+    "inbound.emergency_ratio": ("≤", 1.10),
     "overtake.ratio_kannel": (">", 1),
     "overtake.ratio_jasmin": (">", 1),
     "overtake.ratio_celery": (">", 1),
