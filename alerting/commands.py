@@ -20,6 +20,7 @@ from alerting import (
     audit,
     authorities,
     cap_command,
+    comune_command,
     dead_letters,
     growth,
     logs,
@@ -164,6 +165,9 @@ def check_audit() -> None:
         typer.echo("the audit is whole")
 
     _run(work)
+
+
+app.add_typer(comune_command.app, name="comune")
 
 
 @app.command()

@@ -136,6 +136,16 @@ def load(folder: Path | None = None) -> dict[str, Authority]:
     return {authority.code: authority for authority in authorities}
 
 
+def read_beside(path: Path, others: Iterable[Authority]) -> tuple[Authority | None, tuple[str, ...]]:
+    """One file, whatever folder it is in, as it would be beside these; and all that is wrong with that."""
+    findings: list[str] = []
+    authority = read_file(path, findings, "the comune's code", _authority)
+    if authority is not None:
+        beside = [other for other in others if other.code != authority.code]
+        findings += (flaw for flaw in _disagreements([authority, *beside]) if f"{authority.code}.toml" in flaw)
+    return authority, tuple(findings)
+
+
 def _authority(path: Path, file: Table, file_hash: str) -> Authority | None:
     code = path.stem
     name = file.text("name")
