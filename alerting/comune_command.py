@@ -35,11 +35,11 @@ def check(
         typer.echo(f"{file}: non si può leggere: {trouble.strerror}", err=True)
         raise typer.Exit(2) from None
     settings = Settings()
+    others: list[Authority] = []
     try:
-        others = authorities.load(settings.authorities_folder or authorities.FOLDER).values()
+        others += authorities.load(settings.authorities_folder).values()
     except AuthorityFileError as broken:
         # A file of the folder itself is among them: it is said once, below.
-        others = []
         for finding in broken.findings:
             if not finding.startswith(f"{file.name}:"):
                 typer.echo(f"gli altri comuni: {finding}", err=True)

@@ -21,7 +21,7 @@ from alerting.gathering import Gathering
 from alerting.persistence import Database, tables
 from alerting.sealing import Seal
 from alerting.subscribing import Subscriber
-from consumers import crowds
+from consumers import crowds, sharing
 from consumers.crowds import AtTheDoor, Key
 from consumers.deadletters import event_in
 from geo.areas import Area
@@ -31,6 +31,9 @@ log = structlog.get_logger()
 
 NOT_SAID_TO_US = frozenset({"reaction", "system"})
 """A thumb on one of our alerts, and WhatsApp's own notes about an account: nobody awaits an answer."""
+
+OF_THE_NUMBER = frozenset({"blocked", "unblocked", "moved", "renumbered"})
+"""Said of a number or a bot, whichever comune speaks on it."""
 
 ANSWER_WITHIN = timedelta(hours=23)
 """WhatsApp takes free text for 24 hours after the person's own; a later answer would be refused."""
@@ -57,6 +60,7 @@ class Inbound:
         self._accounts = {
             access.name: (authority.code, access) for authority in authorities.values() for access in authority.channels
         }
+        self._shared = sharing.shared_accounts(authorities.values())
         self._gathering = Gathering(self._read, pause=PAUSE, most=MOST)
 
     async def take(self, message: Incoming) -> None:
@@ -96,14 +100,41 @@ class Inbound:
             return None
         authority, access = known
         who = Subscriber(authority, access, said["sender"], said.get("also") or "")
-        if said["kind"] not in ("blocked", "unblocked", "moved"):
-            await subscribing.heard_from(session, who, self._seal, row.received_at)
-        understood, answer = await self._act(session, who, said, now)
-        await subscribing.recognise(session, who, self._seal)
+        if row.account in self._shared:
+            authority, who, understood, answer = await self._act_for_one_of(session, row, said, now)
+        else:
+            understood, answer = await self._heed(session, who, said, row.received_at, now)
         if not (authority.two_way and understood in FOR_THE_DESK):
             row.sealed = None  # understood: the words are not kept
         metrics.INBOUND.labels(str(access.channel), understood).inc()
         return Answer(who, answer, row.received_at + ANSWER_WITHIN) if answer else None
+
+    async def _heed(
+        self, session: AsyncSession, who: Subscriber, said: dict[str, Any], at: datetime, now: datetime
+    ) -> tuple[str, str]:
+        """`_act`, and what their having written at all tells of their address."""
+        if said["kind"] not in ("blocked", "unblocked", "moved"):
+            await subscribing.heard_from(session, who, self._seal, at)
+        acted = await self._act(session, who, said, now)
+        await subscribing.recognise(session, who, self._seal)
+        return acted
+
+    async def _act_for_one_of(
+        self, session: AsyncSession, row: tables.InboundMessage, said: dict[str, Any], now: datetime
+    ) -> tuple[Authority, Subscriber, str, str]:
+        """`_heed` for the comune of a shared number that was written to; who shuts the number shuts it for all."""
+        them = [
+            Subscriber(self._authorities[code], access, said["sender"], said.get("also") or "")
+            for code, access in self._shared[row.account]
+        ]
+        if said["kind"] in OF_THE_NUMBER:
+            acted = [await self._heed(session, one, said, row.received_at, now) for one in them]
+            return them[0].authority, them[0], *acted[0]
+        who = await sharing.whose(session, them, said["text"], self._seal)
+        if isinstance(who, sharing.Unclear):
+            words = "\n".join(one.authority.texts.ask_leave for one in who.of)
+            return who.of[0].authority, who.of[0], "askleave", words
+        return who.authority, who, *await self._heed(session, who, said, row.received_at, now)
 
     def _said(self, row: tables.InboundMessage) -> dict[str, Any]:
         said: dict[str, Any] = json.loads(self._seal.open(row.sealed)) if row.sealed else {}
@@ -121,6 +152,8 @@ class Inbound:
         await atlas.share(session)
         wrote: list[tuple[Key, tables.InboundMessage, Subscriber, dict[str, Any]]] = []
         for row in rows:
+            if row.account in self._shared:  # whose it is, is to be found out for each
+                continue
             if (known := self._account_of(row)) and (said := self._said(row)):
                 who = Subscriber(*known, said["sender"])
                 wrote.append((crowds.key_of(who, self._seal), row, who, said))

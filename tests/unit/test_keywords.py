@@ -349,7 +349,14 @@ comuni = st.sampled_from(sorted(COMUNI))
 forgetting = st.sampled_from(sorted(FORGETTING))
 zonas = st.sampled_from(sorted(PLACE_WORDS))
 intents = st.sampled_from(Intent)
-NOISE = "?!.,;:-_\"'«»()*~ \t\n\u200b\u200d\u200e\u202e\ufeff👍🏽❤️✅🇮🇹"
+NOISE = (
+    "?!.,;:-_\"'«»“”()[]*~…•/&+= \t\r\n\u00a0\u2003\u2028\u200b\u200c\u200d\u2060\ufeff\u00ad👍🏽❤️✅🇮🇹👨‍👩‍👧🏳️‍🌈➡️☎️™️"
+    "\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+)
+"""Marks and emoji around a word, and what turns the direction of writing: copied texts leave it behind."""
+UNSEEN = "\u200b\u200c\u200d\u200e\u200f\u061c\u2060\u2066\u2069\u202b\u202c\ufeff\u00ad\ufe0f\u034f\u180e\u3164"
+"""May stand within a word, and nobody sees it."""
+ACCENTS = "\u0300\u0301\u0302\u0308\u030c\u0323\u0327"
 noise = st.text(NOISE, max_size=4)
 
 
@@ -362,8 +369,9 @@ def dressed_up(draw: st.DrawFn, words: str) -> str:
             dressed += draw(st.sampled_from([" ", "  ", " - ", "\n", "\u00a0", "👉", ", "]))
             continue
         shown = draw(st.sampled_from([char.lower(), char.upper()]))
-        mark = draw(st.sampled_from(["", "", "", "\u0300", "\u200b", "\u200f", "\u00ad"]))
-        dressed += unicodedata.normalize("NFC", shown + mark)
+        marks = draw(st.sampled_from(["", "", "", ACCENTS, UNSEEN, UNSEEN]))
+        form = draw(st.sampled_from(["NFC", "NFD"]))
+        dressed += unicodedata.normalize(form, shown + (draw(st.sampled_from(marks)) if marks else ""))
     return dressed + draw(noise)
 
 
