@@ -24,7 +24,7 @@ LONGEST_SHOWN = 2_000
 Number = Annotated[int, Path(ge=1, le=wire.BIGGEST_ID)]
 
 
-def tending(actor: Actor = Depends(may(Doing.TEND))) -> Actor:
+async def tending(actor: Actor = Depends(may(Doing.TEND))) -> Actor:
     """An actor who is for all authorities. Raises a 403 Problem: nobody knows whose a broken message was."""
     if actor.authority is not None:
         raise Problem(

@@ -11,7 +11,7 @@ from starlette.types import Message, Receive
 
 from alerting import audit
 from alerting.actors import Actor
-from alerting.api.parts import Parts, parts_of
+from alerting.api.parts import Parts, parts_in
 from alerting.api.problems import Problem, problem_of
 from alerting.api.security import recognise
 
@@ -35,7 +35,7 @@ class Guarded(APIRoute):
         takes_json = self.body_field is not None
 
         async def guarded(request: Request) -> Response:
-            parts = parts_of(request)
+            parts = parts_in(request)
             actor = await recognise(parts.database, request.headers.get("authorization"))
             request.state.actor = actor
             try:

@@ -2,7 +2,7 @@
 
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -117,11 +117,11 @@ async def recognise(database: Database, authorization: str | None) -> Actor:
     return Actor(found.name, Role(found.role), found.authority)
 
 
-def may(doing: Doing) -> Callable[..., Actor]:
+def may(doing: Doing) -> Callable[..., Awaitable[Actor]]:
     """A dependency: the actor, if their role permits it. Raises a 403 Problem."""
 
     # The scheme is here for OpenAPI: `routes.Guarded` has recognised the token before the body was read.
-    def permitted(request: Request, _: Any = Depends(bearer)) -> Actor:
+    async def permitted(request: Request, _: Any = Depends(bearer)) -> Actor:
         actor: Actor = request.state.actor
         if actor.role not in PERMITTED[doing]:
             who = ", ".join(sorted(role.value for role in PERMITTED[doing]))
