@@ -370,8 +370,8 @@ def dressed_up(draw: st.DrawFn, words: str) -> str:
             continue
         shown = draw(st.sampled_from([char.lower(), char.upper()]))
         marks = draw(st.sampled_from(["", "", "", ACCENTS, UNSEEN, UNSEEN]))
-        form = draw(st.sampled_from(["NFC", "NFD"]))
-        dressed += unicodedata.normalize(form, shown + (draw(st.sampled_from(marks)) if marks else ""))
+        whole = shown + (draw(st.sampled_from(marks)) if marks else "")
+        dressed += unicodedata.normalize("NFC", whole) if draw(st.booleans()) else unicodedata.normalize("NFD", whole)
     return dressed + draw(noise)
 
 
