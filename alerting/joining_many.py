@@ -344,6 +344,7 @@ async def _reach(
             "account": one.who.access.name,
             "fingerprint": one.fingerprint,
             "sealed": seal.seal(one.who.address),
+            "other_fingerprint": seal.fingerprint(one.who.also) if one.who.also else None,
             "rank": one.rank,
             "not_before": 0.0,
         }

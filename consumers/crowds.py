@@ -30,22 +30,25 @@ class AtTheDoor:
     places: tuple[Place, ...]
 
 
-def key_of(who: Subscriber, seal: Seal) -> Key:
-    return who.access.name, seal.fingerprint(known_by(who.address))
+def names_of(who: Subscriber, seal: Seal) -> tuple[Key, ...]:
+    """All that somebody is called by on an account; how we write to them comes first."""
+    return tuple((who.access.name, seal.fingerprint(known_by(name))) for name in (who.address, who.also) if name)
 
 
-def alone(everybody: Iterable[Key]) -> frozenset[Key]:
-    """Those of whom there is one text: of whoever wrote two, the second may undo the first."""
+def said_once(everybody: Iterable[Key]) -> frozenset[Key]:
+    """The names in one text only: of whoever wrote two, the second may undo the first."""
     return frozenset(key for key, texts in Counter(everybody).items() if texts == 1)
 
 
-async def addresses_of(session: AsyncSession, keys: Iterable[Key]) -> dict[Key, int]:
-    """The number of each address that is somebody's."""
-    of_them = tuple_(tables.Address.account, tables.Address.fingerprint).in_(sorted(keys))
-    found = await session.execute(
-        select(tables.Address.account, tables.Address.fingerprint, tables.Address.id).where(of_them)
-    )
-    return {(account, bytes(fingerprint)): number for account, fingerprint, number in found if fingerprint is not None}
+async def known(session: AsyncSession, names: Iterable[Key]) -> dict[Key, int]:
+    """The number of the address of each name that is somebody's, whichever of their names it is."""
+    wanted = sorted(names)
+    address = tables.Address
+    found: dict[Key, int] = {}
+    for column in (address.fingerprint, address.other_fingerprint):
+        query = select(address.account, column, address.id).where(tuple_(address.account, column).in_(wanted))
+        found |= {(account, bytes(name)): number for account, name, number in await session.execute(query) if name}
+    return found
 
 
 async def join_together(
@@ -57,4 +60,4 @@ async def join_together(
         for one in people.values()
     ]
     await join_many(session, joining, seal, keyword="", now=now)
-    return await addresses_of(session, people)
+    return await known(session, people)

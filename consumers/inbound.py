@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_never
 
@@ -150,24 +150,32 @@ class Inbound:
         """Of a crowd those who only join, and are not in yet: the answer to each, by the number of their text."""
         # Before anybody's own row: whoever comes with a new outline holds the atlas, and then wants all of these.
         await atlas.share(session)
-        wrote: list[tuple[Key, tables.InboundMessage, Subscriber, dict[str, Any]]] = []
+        wrote: list[tuple[tuple[Key, ...], tables.InboundMessage, Subscriber, dict[str, Any]]] = []
         for row in rows:
             if row.account in self._shared:  # whose it is, is to be found out for each
                 continue
-            if (known := self._account_of(row)) and (said := self._said(row)):
-                who = Subscriber(*known, said["sender"])
-                wrote.append((crowds.key_of(who, self._seal), row, who, said))
-        once = crowds.alone(key for key, *_ in wrote)
+            if (account := self._account_of(row)) and (said := self._said(row)):
+                who = Subscriber(*account, said["sender"], said.get("also") or "")
+                wrote.append((crowds.names_of(who, self._seal), row, who, said))
+        before = [
+            name
+            for _, _, who, said in wrote
+            for called in said.get("known_as", ())
+            for name in crowds.names_of(replace(who, address=called, also=""), self._seal)
+        ]
+        once = crowds.said_once([*before, *(name for names, *_ in wrote for name in names)])
         joining: dict[Key, tuple[tables.InboundMessage, AtTheDoor, Area | None]] = {}
-        for key, row, who, said in wrote:
-            meaning = (
-                keywords.understand(said["text"] or "", who.authority.keywords) if said["kind"] == "text" else None
-            )
-            if key in once and isinstance(meaning, keywords.Join):
+        named: dict[Key, Key] = {}
+        for names, row, who, said in wrote:
+            if said["kind"] != "text" or not once.issuperset(names):
+                continue
+            meaning = keywords.understand(said["text"] or "", who.authority.keywords)
+            if isinstance(meaning, keywords.Join):
                 home, places_said = _home(meaning, who.authority)
-                joining[key] = row, AtTheDoor(who, places_said), home
-        for key in await crowds.addresses_of(session, joining) if joining else ():
-            del joining[key]
+                joining[names[0]] = row, AtTheDoor(who, places_said), home
+                named |= dict.fromkeys(names, names[0])
+        for name in await crowds.known(session, named) if named else ():
+            joining.pop(named[name], None)
         if not joining:
             return {}
         addresses = await crowds.join_together(

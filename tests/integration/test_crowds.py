@@ -36,10 +36,14 @@ class Desk:
     inbound: Inbound
 
     async def receives(self, *texts: tuple[str, str, str], spoilt: Sequence[int] = ()) -> list[Given]:
-        """What became of each message. A text is the comune, who writes and the words; a spoilt one does not open."""
+        """What became of each message. A text is the comune, who writes and the words; a spoilt one does not open.
+
+        Behind a sender may stand what else WhatsApp calls them: "+393330000001 IT.1".
+        """
         messages = []
-        for number, (comune, sender, words) in enumerate(texts):
-            said = {"sender": sender, "text": words, "kind": "text", "payload": None}
+        for number, (comune, who, words) in enumerate(texts):
+            sender, _, also = who.partition(" ")
+            said = {"sender": sender, "text": words, "kind": "text", "payload": None} | ({"also": also} if also else {})
             seal = Seal(bytes(32)) if number in spoilt else SEAL
             row = tables.InboundMessage(
                 account=f"whatsapp.{comune}",
@@ -173,6 +177,30 @@ async def test_who_leaves_before_the_welcome_is_said_is_not_welcomed_any_more(de
     texts = AUTHORITIES["bientina"].texts
     found = [words for address, words in await desk.answers() if address.endswith("2")]
     assert found == [texts.goodbye]
+
+
+@one_database
+async def test_whoever_hides_their_number_is_the_same_person_in_a_crowd_too(desk: Desk) -> None:
+    await desk.receives(
+        ("calcinaia", "+393330000001 IT.1", "Attiva"),
+        ("calcinaia", "+393330000002 IT.2", "Attiva"),
+        ("calcinaia", "+393330000003", "Attiva"),
+    )
+    await desk.receives(
+        ("calcinaia", "IT.1", "Attiva"),
+        ("calcinaia", "IT.2", "Disattiva"),
+        ("calcinaia", "+393330000004 IT.4", "Attiva"),
+        ("calcinaia", "IT.4", "Disattiva"),
+        ("calcinaia", "+393330000005", "Attiva"),
+    )
+    texts = AUTHORITIES["calcinaia"].texts
+    assert [address for _, address, *_ in await desk.subscribed()] == [f"+39333000000{n}" for n in (1, 3, 5)]
+    answers = await desk.answers()
+    assert ("whatsapp.calcinaia IT.1", texts.already_subscribed) in answers
+    assert ("whatsapp.calcinaia IT.2", texts.goodbye) in answers and (
+        "whatsapp.calcinaia IT.4",
+        texts.goodbye,
+    ) in answers
 
 
 @one_database
