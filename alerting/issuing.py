@@ -15,6 +15,7 @@ from alerting.cap_xml.writing import Unwritable, write
 from alerting.composing import Objection, Refused, Where, Wording, compose, retraction, where_of
 from alerting.domain import attachments, cap
 from alerting.domain.authority import Authority
+from alerting.domain.choices import Topic, topic_of
 from alerting.domain.events import AlertIssued
 from alerting.domain.kinds import Kind
 from alerting.domain.lifecycle import Action, State, advance
@@ -216,13 +217,15 @@ def target_of(row: tables.Alert) -> Target:
         without=parse_geojson(left_out["fence"], IMPORTED) if left_out else None,
         versions={area["code"]: area["version"] for area in row.geofence["areas"]},
         lane=row.lane,
+        topic=topic_of(row.kind, row.lane),
     )
 
 
-def target_in(where: Where, authority: Authority, *, live: bool) -> Target:
+def target_in(where: Where, authority: Authority, *, live: bool, topic: Topic) -> Target:
     """Who something that is not drafted yet would be for."""
     versions = {code: authority.territory.gazetteer.by_code(code).version for code in where.areas}
-    return Target(authority.code, live, where.areas, where.drawn, where.left_out.fence(authority), versions)
+    left_out = where.left_out.fence(authority)
+    return Target(authority.code, live, where.areas, where.drawn, left_out, versions, topic=topic)
 
 
 async def audience_of(session: AsyncSession, row: tables.Alert) -> Target:

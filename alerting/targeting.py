@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from alerting import atlas
 from alerting.domain.areas import KNOWS_WHO, AreaState
 from alerting.domain.authority import Authority
+from alerting.domain.choices import Topic
 from alerting.domain.delivery import FIRST_FINAL, MAY_HAVE_ARRIVED, Channel
 from alerting.domain.lanes import Lane
 from alerting.domain.recipients import Place, Precision
@@ -33,7 +34,8 @@ class Target:
     `versions` says as which version an area was named: that one, and the one that serves by now, are meant both.
     `told` are the dispatches of what an Update or a Cancel follows: whoever got one of these, or may have, is meant
     too, wherever they are; and nobody else where `only_told`. `lane` leaves out the panels that are not for it, as a
-    siren is for flash alone; None leaves out none.
+    siren is for flash alone; None leaves out none. Of a `topic` other than the emergencies only those are told who
+    want it, and those who got what it follows.
     """
 
     authority: str
@@ -45,6 +47,7 @@ class Target:
     told: tuple[int, ...] = ()
     only_told: bool = False
     lane: Lane | None = None
+    topic: Topic = Topic.EMERGENZE
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,8 @@ class Selection:
     """On which of a recipient's addresses `a` they are told."""
     addresses: str = "JOIN addresses a ON a.recipient_id = r.id"
     """How a recipient's addresses are looked up."""
+    wanted: str = ""
+    """And who of them wants to be told of its topic; of emergencies everybody."""
     is_few: bool = False
     """They are known one by one: no need to go by pages."""
 
@@ -70,7 +75,9 @@ class Selection:
         """From recipients `r` with their addresses `a`, those who are told, and where."""
         # Part by part: of each PostgreSQL makes a hash, where it would walk through their union again and again.
         condition = " OR ".join(f"r.id IN ({part})" for part in self.parts) or "1 = 0"
-        return PEOPLE.format(condition=condition, address=self.address, addresses=self.addresses)
+        return PEOPLE.format(
+            condition=condition, address=self.address, addresses=self.addresses, wanted=self.wanted
+        )
 
     async def if_few(self, session: AsyncSession, most: int) -> "Selection | None":
         """The same people by their ids, where they are few: found by what was drawn or named, without a look at the
@@ -91,7 +98,7 @@ TOLD = """
      AND a.account IN (SELECT k.name FROM channel_accounts k WHERE k.live = :live)"""
 PEOPLE = f"""
     FROM recipients r {{addresses}}
-   WHERE {TOLD}
+   WHERE {TOLD}{{wanted}}
      AND r.id > :after AND r.id <= :upto AND ({{condition}})"""
 
 
@@ -106,7 +113,7 @@ EVERYBODY = {"after": 0, "upto": BIGGEST_ID}
 async def select_recipients(session: AsyncSession, target: Target, authority: Authority) -> Selection:
     """How to find the recipients of a target. Reads only the places near a drawn edge; the rest is SQL."""
     parameters: dict[str, Any] = {"authority": target.authority, "live": target.live, **EVERYBODY}
-    parts, address = [], "a.rank = 0"
+    parts, address, wanted = [], "a.rank = 0", _wanted(target.topic)
     addresses = dialects.joined(session, "addresses", "a", "recipient_id = r.id")
     if target.told:
         got_it = _may_have_got(parameters, target.told)
@@ -115,6 +122,8 @@ async def select_recipients(session: AsyncSession, target: Target, authority: Au
         # An address that was erased or refused since is none: they are told where they are told first.
         there = f"{got_it} AND x.sealed IS NOT NULL AND x.refused_at IS NULL"
         address = f"(a.id IN (SELECT x.id {got_it}) OR (a.rank = 0 AND r.id NOT IN (SELECT x.recipient_id {there})))"
+        # Whoever heard of it hears how it goes on, whatever they have chosen since.
+        wanted = wanted and f" AND ({wanted.removeprefix(' AND ')} OR r.id IN (SELECT x.recipient_id {got_it}))"
     if mute := await _mute(session, target):
         address = f"{address} AND a.id NOT IN ({', '.join(map(str, mute))})"
     if target.only_told:
@@ -135,7 +144,12 @@ async def select_recipients(session: AsyncSession, target: Target, authority: Au
     if target.drawn is not None:
         parts += await _inside(session, replace(target.drawn, without=target.without), parameters)
     parts += _by_name_only(target, {row.id for row in named}, authority, parameters)
-    return Selection(tuple(parts), parameters, address, addresses)
+    return Selection(tuple(parts), parameters, address, addresses, wanted)
+
+
+def _wanted(topic: Topic) -> str:
+    """Nothing for the emergencies: nobody's choice is even looked at."""
+    return "" if topic is Topic.EMERGENZE else f" AND (r.topics & {topic.bit}) <> 0"
 
 
 async def _mute(session: AsyncSession, target: Target) -> list[int]:
@@ -321,7 +335,7 @@ async def _count(session: AsyncSession, selection: Selection) -> Sequence[Row[st
         "(SELECT id FROM meant GROUP BY id ORDER BY id) q",
         "r.id, r.located, a.account",
         "recipients r CROSS JOIN addresses a",
-        f"r.id = q.id AND a.recipient_id = q.id AND {TOLD.format(address=selection.address)}",
+        f"r.id = q.id AND a.recipient_id = q.id AND {TOLD.format(address=selection.address)}{selection.wanted}",
     )
     areas = dialects.for_each(
         session, "people", "m.area, m.recipient_id", "memberships m", "m.recipient_id = people.id"

@@ -47,6 +47,7 @@ from alerting.domain import rendering, text_rules
 from alerting.domain.attachments import Enclosure, shown_by
 from alerting.domain.authority import Authority
 from alerting.domain.cap import Alert, Status
+from alerting.domain.choices import topic_of
 from alerting.domain.delivery import Channel, Progress
 from alerting.domain.lanes import Lane
 from alerting.domain.lifecycle import State
@@ -243,11 +244,12 @@ async def preview_wording(
         wording = replace(wording, enclosure=await _enclosure(session, said, public_url(request, parts)))
         alert = composing.compose(wording, authority, _now(), original)
         where = composing.where_of(wording, authority)
-        target = issuing.target_in(where, authority, live=not wording.exercise)
+        lane = lane_of(alert, follows=original.lane if original else None)
+        topic = topic_of(wording.kind, lane)
+        target = issuing.target_in(where, authority, live=not wording.exercise, topic=topic)
         if original is not None:
             await issuing.check_stands(session, original, _now())
             target = await issuing.audience_of_update(session, target, original)
-    lane = lane_of(alert, follows=original.lane if original else None)
     return await _preview(parts, alert, target, authority, lane, actor.role)
 
 

@@ -31,6 +31,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from alerting.domain.areas import AreaState
 from alerting.domain.cap import MsgType, Status
+from alerting.domain.choices import EVERY_TOPIC
 from alerting.domain.delivery import Channel
 from alerting.domain.intake import CameBy, IntakeState
 from alerting.domain.kinds import Colour, Kind, Risk
@@ -227,7 +228,11 @@ class ProviderRate(Table):
 
 
 class Recipient(Table):
-    """A person who subscribed to an authority, or no person (`is_channel`): a public Telegram channel, a panel."""
+    """A person who subscribed to an authority, or no person (`is_channel`): a public Telegram channel, a panel.
+
+    `topics` has a bit for each topic they want, and no say over emergencies. From `quiet_from` to `quiet_to`, minutes
+    of the day in Italy, nothing routine is told.
+    """
 
     __tablename__ = "recipients"
 
@@ -237,6 +242,9 @@ class Recipient(Table):
     is_channel: Mapped[bool] = mapped_column(default=False)
     language: Mapped[str] = mapped_column(String(10), default="it")
     located: Mapped[bool] = mapped_column(default=False)
+    topics: Mapped[int] = mapped_column(SmallInteger, default=EVERY_TOPIC, server_default=str(EVERY_TOPIC))
+    quiet_from: Mapped[int | None] = mapped_column(SmallInteger)
+    quiet_to: Mapped[int | None] = mapped_column(SmallInteger)
     joined_at: Mapped[datetime] = mapped_column(Moment)
     left_at: Mapped[datetime | None] = mapped_column(Moment)
 
@@ -246,7 +254,7 @@ class Recipient(Table):
         Index(
             "recipients_told",
             "id",
-            postgresql_include=["authority", "live", "located"],
+            postgresql_include=["authority", "live", "located", "topics"],
             postgresql_where=text("left_at IS NULL"),
         ).ddl_if(dialect="postgresql"),
         Index(

@@ -1,0 +1,40 @@
+"""What people want to be told of, and in which hours nothing routine. Whoever is there wants everything, at any hour."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0021"
+down_revision = "0008"
+branch_labels = None
+depends_on = None
+
+EVERY_TOPIC = "15"
+
+
+def upgrade() -> None:
+    op.add_column(
+        "recipients", sa.Column("topics", sa.SmallInteger(), nullable=False, server_default=sa.text(EVERY_TOPIC))
+    )
+    op.add_column("recipients", sa.Column("quiet_from", sa.SmallInteger(), nullable=True))
+    op.add_column("recipients", sa.Column("quiet_to", sa.SmallInteger(), nullable=True))
+    _cover(["authority", "live", "located", "topics"])
+
+
+def downgrade() -> None:
+    """Everybody is told of everything again, at any hour."""
+    _cover(["authority", "live", "located"])
+    for column in ("quiet_to", "quiet_from", "topics"):
+        op.drop_column("recipients", column)
+
+
+def _cover(columns: list[str]) -> None:
+    """All that is asked of somebody who is counted, without a look at the table."""
+    if op.get_bind().dialect.name == "postgresql":
+        op.drop_index("recipients_told", "recipients")
+        op.create_index(
+            "recipients_told",
+            "recipients",
+            ["id"],
+            postgresql_include=columns,
+            postgresql_where=sa.text("left_at IS NULL"),
+        )
