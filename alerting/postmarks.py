@@ -6,6 +6,7 @@ import hmac
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 from alerting.sealing import Seal, WrongKey
 
@@ -25,11 +26,12 @@ class Leaver:
 
 
 class Postmarks:
-    """Writes them and knows them again, under keys of their own. Nothing is stored, and none ever runs out."""
+    """Writes them and knows them again, under keys of their own. Nothing is stored, and none runs out but who says so."""
 
     def __init__(self, key: bytes) -> None:
         self._seal = Seal(hashlib.blake2b(b"ways to leave", key=key, digest_size=32).digest())
         self._key = hashlib.blake2b(b"bounces", key=key, digest_size=32).digest()
+        self._choices = Seal(hashlib.blake2b(b"pages of choices", key=key, digest_size=32).digest())
         self._receipts_key = hashlib.blake2b(b"receipts of browsers", key=key, digest_size=32).digest()
 
     def way_to_leave(self, account: str, address: str) -> str:
@@ -46,6 +48,24 @@ class Postmarks:
         except (WrongKey, ValueError):  # ValueError: no base64
             return None
         return Leaver(account, address)
+
+    def choices(self, recipient: int, until: datetime) -> str:
+        """A token for the page of somebody's choices, good until then; whose it is only we can read."""
+        return (
+            base64.urlsafe_b64encode(self._choices.seal(f"{recipient} {int(until.timestamp())}")).rstrip(b"=").decode()
+        )
+
+    def chooser(self, token: str, now: datetime) -> int | None:
+        """Whose choices that token opens now; None for whatever we have not written, and when it has run out."""
+        if len(token) > LONGEST_TOKEN or not re.fullmatch(r"[A-Za-z0-9_-]+", token):
+            return None
+        try:
+            recipient, _, until = self._choices.open(
+                base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+            ).partition(" ")
+            return int(recipient) if now.timestamp() < int(until) else None
+        except (WrongKey, ValueError):
+            return None
 
     def mark(self, reference: str) -> str:
         """The reference of an attempt with its proof, for a return path and a Message-ID."""

@@ -75,9 +75,7 @@ class Selection:
         """From recipients `r` with their addresses `a`, those who are told, and where."""
         # Part by part: of each PostgreSQL makes a hash, where it would walk through their union again and again.
         condition = " OR ".join(f"r.id IN ({part})" for part in self.parts) or "1 = 0"
-        return PEOPLE.format(
-            condition=condition, address=self.address, addresses=self.addresses, wanted=self.wanted
-        )
+        return PEOPLE.format(condition=condition, address=self.address, addresses=self.addresses, wanted=self.wanted)
 
     async def if_few(self, session: AsyncSession, most: int) -> "Selection | None":
         """The same people by their ids, where they are few: found by what was drawn or named, without a look at the

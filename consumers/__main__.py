@@ -14,6 +14,7 @@ import typer
 import uvloop
 
 from alerting import atlas, authorities, growth, logs, metrics, signatures, sources
+from alerting.choosing import ChoicesPage
 from alerting.domain.authority import Authority
 from alerting.domain.delivery import Channel, ChannelHalted
 from alerting.domain.lanes import Lane
@@ -107,7 +108,8 @@ def inbound() -> None:
     async def work(settings: Settings) -> None:
         worker = Worker(settings, "inbound")
         known = await _known(worker)
-        reading = Inbound(worker.database, known, worker.seal)
+        page = ChoicesPage(settings.public_url, settings.key_bytes)
+        reading = Inbound(worker.database, known, worker.seal, page)
         worker.takes(INBOUND_QUEUE, reading.take, prefetch=400, at_once=200)
         following = atlas.follow(worker.database, known)
         await worker.run(drain=reading.drain, beside={"following the atlas": following})

@@ -10,10 +10,12 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from alerting import atlas, batching, metrics, subscribing
+from alerting import atlas, batching, choosing, metrics, subscribing
 from alerting.amqp import Incoming
+from alerting.choosing import ChoicesPage
 from alerting.domain import keywords, places
 from alerting.domain.authority import Authority, ChannelAccess, Texts, filled
+from alerting.domain.choice_words import Choice, HowToChoose, KnownOfMe, NoEmergencies, QuietHours, Speaks, Topics
 from alerting.domain.events import CitizenWrote
 from alerting.domain.lanes import Lane
 from alerting.domain.recipients import Place
@@ -38,10 +40,10 @@ OF_THE_NUMBER = frozenset({"blocked", "unblocked", "moved", "renumbered"})
 ANSWER_WITHIN = timedelta(hours=23)
 """WhatsApp takes free text for 24 hours after the person's own; a later answer would be refused."""
 
-FOR_THE_DESK = frozenset({"notforus", "askjoin", "askleave", "place", "forgetplace"})
+FOR_THE_DESK = frozenset({"notforus", "askjoin", "askleave", "place", "forgetplace", "topics", "howtochoose"})
 """What a two-way comune's desk reads itself: these words stay, sealed. The others were a command and are done.
 
-"Zona industriale allagata" is told from a place by nothing but its name.
+"Zona industriale allagata" is told from a place by nothing but its name, "no raccolta" may be a report.
 """
 
 
@@ -53,8 +55,11 @@ MOST = 100
 class Inbound:
     """Reads the inbox: whoever writes alone is read at once, and a crowd together."""
 
-    def __init__(self, database: Database, authorities: dict[str, Authority], seal: Seal) -> None:
+    def __init__(
+        self, database: Database, authorities: dict[str, Authority], seal: Seal, page: ChoicesPage | None = None
+    ) -> None:
         self._database = database
+        self._page = page
         self._seal = seal
         self._authorities = authorities  # their territories change while we work
         self._accounts = {
@@ -243,6 +248,8 @@ class Inbound:
                 return texts.goodbye if was_in else texts.not_subscribed
             case keywords.Place() | keywords.ForgetPlace() | keywords.ListPlaces():
                 return await self._place(session, who, meaning)
+            case Topics() | NoEmergencies() | QuietHours() | Speaks() | KnownOfMe() | HowToChoose():
+                return await self._choose(session, who, meaning, now)
             case keywords.AskJoin():
                 return texts.ask_join
             case keywords.AskLeave():
@@ -271,6 +278,31 @@ class Inbound:
             await subscribing.forget_place(session, recipient, decision.label, authority)
         known = await subscribing.places_of(session, recipient, authority)
         return _in_their_words(decision, places.in_words(known, authority.territory), authority)
+
+    async def _choose(self, session: AsyncSession, who: Subscriber, said: Choice, now: datetime) -> str:
+        """What they choose, kept; or how it is written, or all that is known of them."""
+        texts = who.authority.texts
+        address = await subscribing.find(session, who, self._seal)
+        recipient = await session.get_one(tables.Recipient, address.recipient_id) if address else None
+        before = await choosing.hold(session, recipient) if recipient else None
+        if recipient is None or before is None or recipient.left_at is not None:
+            return texts.nothing_known if isinstance(said, KnownOfMe) else texts.ask_join
+        match said:
+            case NoEmergencies():
+                return texts.emergencies_always
+            case HowToChoose():
+                return texts.choices_how
+            case KnownOfMe():
+                known = await choosing.known_of(session, recipient, who.authority, self._seal)
+                link = self._page.link(recipient.id, now) if self._page else ""
+                words = choosing.with_link(texts.choices_known, link)
+                return filled(words, scelte=known.in_words(who.authority), link=link)
+            case Topics() | QuietHours() | Speaks():
+                after = choosing.chosen(before, said)
+                choosing.keep(recipient, after)
+                return filled(texts.choices_kept, scelte=choosing.in_short(after))
+            case _:
+                assert_never(said)
 
 
 def _in_their_words(decision: places.Decision, known: str, authority: Authority) -> str:

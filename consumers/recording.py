@@ -19,6 +19,7 @@ from alerting.amqp import BrokerAway, Outgoing, Publisher, Unroutable
 from alerting.domain.delivery import Decision, Done, Progress, Reason, TryAgain
 from alerting.domain.events import BatchReady
 from alerting.domain.fallback import HELD_UP, MAY_BE_HELD, PATIENCE, Because, ends_untold
+from alerting.domain.lanes import Lane
 from alerting.persistence import Database, fallbacks, ledger
 from alerting.sealing import Seal
 from alerting.topology import WAITS, delivery_key, wait_for
@@ -216,7 +217,7 @@ def _to_be_followed(results: list[tuple[Errand, ledger.Recorded]]) -> list[fallb
     """
     notes = []
     for errand, row in results:
-        if row.progress is Progress.ACCEPTED or errand.claimed.address_id is None:
+        if row.progress is Progress.ACCEPTED or errand.claimed.address_id is None or errand.held.lane is Lane.REPLY:
             continue
         if ends_untold(row.progress, row.reason) and row.at < errand.held.batch.not_after.timestamp():
             notes.append(fallbacks.Note(row.dispatch, row.seq, Because.REFUSED, row.reason, row.at))

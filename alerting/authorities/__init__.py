@@ -107,6 +107,10 @@ MUST_SAY = {
     "place_unknown": ("frazioni",),
     "places_known": ("luoghi",),
     "place_forgotten": ("luoghi",),
+    "choices_kept": ("scelte",),
+    "choices_known": ("scelte", "link", "leave"),
+    "emergencies_always": ("leave",),
+    "nothing_known": ("join",),
 }
 """What a citizen must find in each answer, by the name of the placeholder that says it."""
 

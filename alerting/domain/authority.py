@@ -37,6 +37,8 @@ AWAITED = {
     "luogo": ("place_point_kept",),
     "luoghi": ("place_kept", "place_which", "place_point_kept", "place_outside", "places_known", "place_forgotten"),
     "zona": ("place_which",),
+    "scelte": ("choices_kept", "choices_known"),
+    "link": ("choices_known",),
 }
 """What only the citizen's own text tells, and in which answers it stands."""
 
@@ -147,6 +149,16 @@ class Texts:
     """What is known, and how to add, change and forget."""
     place_forgotten: str
     """One place less: what is left."""
+    choices_kept: str
+    """They have chosen: what stands now."""
+    choices_known: str
+    """All that is known of them, how to change it, how to leave. A line with {link} is left out where there is none."""
+    choices_how: str
+    """They spoke of a choice, and not clearly: how it is written."""
+    emergencies_always: str
+    """They want no emergencies: these always come, and how to leave."""
+    nothing_known: str
+    """They ask what is known of them, and are not in."""
     attachment: str
     """A voice note, a picture, a sticker."""
 

@@ -168,4 +168,4 @@ class Choices:
 
     @property
     def quiet_in_words(self) -> str:
-        return f"{hours(self.quiet)} (le emergenze arrivano sempre)" if self.quiet else "nessuna"
+        return f"{hours(self.quiet)} (le emergenze arrivano sempre)" if self.quiet else "nessuno"

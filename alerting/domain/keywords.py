@@ -10,6 +10,7 @@ from enum import Enum
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
+from alerting.domain.choice_words import Choice, choice_in
 from alerting.domain.recipients import Label
 from geo.names import LINKS, typos
 
@@ -74,7 +75,7 @@ class NotForUs:
     """Neither joining nor leaving: a citizen talking to their comune."""
 
 
-Meaning = Join | Leave | AskJoin | AskLeave | Help | Place | ForgetPlace | ListPlaces | NotForUs
+Meaning = Join | Leave | AskJoin | AskLeave | Help | Place | ForgetPlace | ListPlaces | Choice | NotForUs
 
 
 # ── what a comune listens for ───────────────────────────────────────────────────────────────────────
@@ -251,6 +252,7 @@ def understand(text: str, keywords: Keywords) -> Meaning:
     return (
         _whole(said, keywords)
         or _with_something_after(core, keywords, text, asks=asks)
+        or choice_in(said, text, asks=asks)
         or _of_places(core, text, asks=asks)
         or _mistyped(said, keywords, asks=asks)
         or _question(said, asks=asks)

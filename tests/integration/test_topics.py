@@ -136,7 +136,9 @@ async def test_who_heard_of_an_event_hears_that_it_has_changed_though_they_want_
 async def test_no_topic_reaches_who_has_switched_it_off(town: tuple[Database, dict[int, int]], topic: Topic) -> None:
     database, people = town
     async with database.read() as session:
-        found = await select_recipients(session, Target("calcinaia", True, ("calcinaia",), None, topic=topic), CALCINAIA)
+        found = await select_recipients(
+            session, Target("calcinaia", True, ("calcinaia",), None, topic=topic), CALCINAIA
+        )
         ids = set(await session.scalars(text(f"SELECT r.id {found.people}"), found.parameters))
     expected = {people[number] for number, bits in BITS.items() if bits & topic.bit}
     assert ids & set(people.values()) == expected

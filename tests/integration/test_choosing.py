@@ -1,0 +1,177 @@
+"""What citizens choose by message, and what the five comuni tell them they know."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import select
+
+from alerting.choosing import ChoicesPage, choices_of, known_of, put_in_order
+from alerting.domain.authority import filled
+from alerting.domain.choice_words import Choice
+from alerting.domain.choices import Topic
+from alerting.domain.delivery import Channel
+from alerting.domain.keywords import ListPlaces, understand
+from alerting.persistence import tables
+from alerting.postmarks import Postmarks
+from alerting.subscribing import Subscriber, join, shut
+from consumers.inbound import Inbound
+from tests.integration.calcinaia import AUTHORITIES, CALCINAIA, NOW, SEAL, citizen, five_comuni, one_database
+from tests.integration.test_inbound import Desk
+
+KEY = bytes(range(32))
+PAGE = ChoicesPage("https://allerta.example/", KEY)
+each_comune = pytest.mark.parametrize("comune", AUTHORITIES)
+
+
+@pytest.fixture
+async def desk(database_url: str) -> AsyncIterator[Desk]:
+    async with five_comuni(database_url) as database:
+        yield Desk(database, Inbound(database, AUTHORITIES, SEAL, PAGE))
+
+
+async def writes(desk: Desk, words: str, comune: str = "calcinaia") -> str:
+    answer = await desk.receives(words, comune)
+    assert answer is not None
+    return answer
+
+
+async def stands(desk: Desk, comune: str = "calcinaia") -> tables.Recipient:
+    person = await desk.knows(comune)
+    assert person is not None
+    return person
+
+
+@each_comune
+@one_database
+async def test_each_comune_keeps_what_somebody_chooses_and_says_what_stands(desk: Desk, comune: str) -> None:
+    await writes(desk, AUTHORITIES[comune].keywords.join, comune)
+    said = {
+        "SOLO EMERGENZE": "solo emergenze e disservizi; nessun silenzio; lingua italiano",
+        "anche raccolta": "emergenze e disservizi, raccolta porta a porta; nessun silenzio; lingua italiano",
+        "silenzio dalle 22 alle 7": "dalle 22 alle 7 (le emergenze arrivano sempre); lingua italiano",
+        "english": "lingua inglese (English)",
+        "senza silenzio": "nessun silenzio",
+        "tutto": "tutto; nessun silenzio",
+        "no eventi": "emergenze e disservizi, raccolta porta a porta, notizie e scadenze;",
+    }
+    for words, expected in said.items():
+        answer = await writes(desk, words, comune)
+        assert answer.startswith(AUTHORITIES[comune].name)
+        assert expected in answer
+    choices = choices_of(await stands(desk, comune))
+    assert choices.topics == frozenset(Topic) - {Topic.EVENTI}
+    assert (choices.quiet, choices.language) == (None, "en")
+
+
+@each_comune
+@one_database
+async def test_no_emergenze_asks_and_nobody_leaves_nor_loses_a_topic(desk: Desk, comune: str) -> None:
+    authority = AUTHORITIES[comune]
+    await writes(desk, authority.keywords.join, comune)
+    for words in ("NO EMERGENZE", "senza allerte", "no tutto"):
+        assert await writes(desk, words, comune) == authority.texts.emergencies_always
+    assert authority.keywords.leave in authority.texts.emergencies_always
+    assert choices_of(await stands(desk, comune)).topics == frozenset(Topic)
+
+
+@each_comune
+@one_database
+async def test_who_is_not_in_is_told_that_nothing_is_known_and_chooses_nothing(desk: Desk, comune: str) -> None:
+    texts = AUTHORITIES[comune].texts
+    assert await writes(desk, "cosa sai di me", comune) == texts.nothing_known
+    assert await writes(desk, "solo emergenze", comune) == texts.ask_join
+    assert await desk.knows(comune) is None
+
+
+@one_database
+async def test_what_is_unclear_changes_nothing_and_is_shown_how(desk: Desk) -> None:
+    await writes(desk, "Attiva")
+    assert await writes(desk, "silenzio dalle 25 alle 7") == CALCINAIA.texts.choices_how
+    assert choices_of(await stands(desk)).quiet is None
+
+
+@each_comune
+@one_database
+async def test_everything_known_is_told_masked_with_how_to_change_it_how_to_leave_and_the_page(
+    desk: Desk, comune: str
+) -> None:
+    authority = AUTHORITIES[comune]
+    await writes(desk, authority.keywords.join, comune)
+    frazione = authority.territory.frazioni[0].name
+    await writes(desk, f"zona {frazione}", comune)
+    await writes(desk, "solo emergenze", comune)
+    answer = await writes(desk, "Cosa sai di me?", comune)
+    today = datetime.now(UTC)
+    for fact in (
+        f" {today.year}; informativa accettata: {authority.policy.version}",
+        "WhatsApp +39 … 67",
+        "Argomenti: solo emergenze e disservizi",
+        f"Luoghi: {frazione}",
+        "Silenzio: nessuno",
+        "Lingua: italiano",
+        authority.keywords.leave,
+    ):
+        assert fact in answer
+    assert "3331234567" not in answer
+    (link,) = [word for word in answer.split() if word.startswith("https://allerta.example/v1/choices/")]
+    person = await stands(desk, comune)
+    assert Postmarks(KEY).chooser(link.rsplit("/", 1)[1], today) == person.id
+
+
+@one_database
+async def test_without_a_public_address_there_is_no_line_about_a_page(database_url: str) -> None:
+    async with five_comuni(database_url, "calcinaia") as database:
+        desk = Desk(database, Inbound(database, AUTHORITIES, SEAL, ChoicesPage("", KEY)))
+        await writes(desk, "Attiva")
+        answer = await writes(desk, "cosa sai di me")
+    assert "pagina" not in answer
+    assert "{link}" not in answer
+    assert CALCINAIA.keywords.leave in answer
+
+
+@each_comune
+def test_the_choices_a_comune_suggests_are_understood_by_it(comune: str) -> None:
+    authority, texts = AUTHORITIES[comune], AUTHORITIES[comune].texts
+    for text in (texts.choices_kept, texts.choices_known, texts.choices_how, texts.emergencies_always):
+        shown = filled(text, scelte="", link="").replace("\n", " ")
+        quoted = shown.split('"')[1::2]
+        assert quoted
+        for words in quoted:
+            assert isinstance(understand(words, authority.keywords), Choice | ListPlaces), words
+
+
+# ── which address comes first ───────────────────────────────────────────────────────────────────────
+
+
+async def test_who_has_two_addresses_says_which_comes_first_and_a_closed_one_stays_behind(database_url: str) -> None:
+    telegram = CALCINAIA.channel(Channel.TELEGRAM)
+    assert telegram is not None
+    also = Subscriber(CALCINAIA, telegram, "123456789")
+
+    async def ranks() -> list[tuple[str, int]]:
+        async with database.read() as session:
+            rows = await session.execute(
+                select(tables.Address.account, tables.Address.rank)
+                .where(tables.Address.recipient_id == recipient)
+                .order_by(tables.Address.rank)
+            )
+            return [(account, rank) for account, rank in rows]
+
+    async with five_comuni(database_url, "calcinaia") as database:
+        async with database.write() as session:
+            recipient, _ = await join(session, citizen(1), SEAL, keyword="Attiva", now=NOW, also=[also])
+        assert await ranks() == [("whatsapp.calcinaia", 0), ("telegram.calcinaia", 1)]
+        async with database.write() as session:
+            row = await session.get_one(tables.Recipient, recipient)
+            await put_in_order(session, row, [Channel.TELEGRAM])
+        assert await ranks() == [("telegram.calcinaia", 0), ("whatsapp.calcinaia", 1)]
+        async with database.write() as session:
+            await shut(session, also, SEAL, keyword="(bot bloccato)", now=NOW)
+            row = await session.get_one(tables.Recipient, recipient)
+            await put_in_order(session, row, [Channel.TELEGRAM, Channel.WHATSAPP])
+        assert await ranks() == [("whatsapp.calcinaia", 0), ("telegram.calcinaia", 1)]
+        async with database.read() as session:
+            row = await session.get_one(tables.Recipient, recipient)
+            known = await known_of(session, row, CALCINAIA, SEAL)
+    assert [way.in_words for way in known.ways] == ["WhatsApp +39 … 01", "Telegram … 89 (chiuso)"]
