@@ -1,4 +1,4 @@
-"""Use cases of choosing: topics, quiet hours, language, which address comes first; and all that is known of somebody."""
+"""Choosing topics, quiet hours, a language, which address comes first; and all that is known of somebody."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -98,7 +98,7 @@ async def put_in_order(session: AsyncSession, recipient: tables.Recipient, order
     All ranks in one transaction, with the person's row locked. Raises NoSuchAddress.
     """
     await session.refresh(recipient, ["left_at"], with_for_update=True)
-    rows = await _addresses(session, recipient)
+    rows = await addresses_of(session, recipient)
     if unknown := [channel for channel in order if channel not in {one.channel for one in rows}]:
         raise NoSuchAddress(f"this person is not reached on {unknown[0]}")
     wished = {channel: at for at, channel in enumerate(order)}
@@ -114,7 +114,8 @@ class Reached(NamedTuple):
     channel: Channel
 
 
-async def _addresses(session: AsyncSession, recipient: tables.Recipient) -> list[Reached]:
+async def addresses_of(session: AsyncSession, recipient: tables.Recipient) -> list[Reached]:
+    """Where somebody is reached, in the order in which it is tried."""
     theirs = (
         select(tables.Address, tables.ChannelAccount.channel)
         .join(tables.ChannelAccount, tables.ChannelAccount.name == tables.Address.account)
@@ -189,7 +190,7 @@ def in_short(choices: Choices) -> str:
 
 async def known_of(session: AsyncSession, recipient: tables.Recipient, authority: Authority, seal: Seal) -> Known:
     """Everything there is about somebody who is subscribed."""
-    reached = await _addresses(session, recipient)
+    reached = await addresses_of(session, recipient)
     accepted = (
         select(tables.Consent.policy_version)
         .where(

@@ -26,7 +26,7 @@ class Leaver:
 
 
 class Postmarks:
-    """Writes them and knows them again, under keys of their own. Nothing is stored, and none runs out but who says so."""
+    """Writes them and knows them again, under keys of their own. Nothing is stored; only pages of choices run out."""
 
     def __init__(self, key: bytes) -> None:
         self._seal = Seal(hashlib.blake2b(b"ways to leave", key=key, digest_size=32).digest())

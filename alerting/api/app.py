@@ -15,6 +15,7 @@ from alerting.api import (
     areas,
     attachments,
     cap,
+    choices,
     costs,
     dead_letters,
     growth,
@@ -91,6 +92,7 @@ def create_app(settings: Settings) -> FastAPI:
         sources,
         dead_letters,
         unsubscribing,
+        choices,
         push,
         status,
     ):

@@ -34,6 +34,10 @@ TAGS = [
     },
     {"name": "unsubscribe", "description": "The way out that every e-mail carries. No token but the one in the mail."},
     {
+        "name": "choices",
+        "description": "The page of a citizen's choices. No token but the one in its link. / Le scelte.",
+    },
+    {
         "name": "push",
         "description": "Alerts in a browser: subscribe, unsubscribe, say that one was shown. / Nel browser.",
     },

@@ -176,13 +176,13 @@ def _let_in(request: Request, parts: Parts, endpoint: str) -> None:
     """Raises a 429 Problem."""
     now = time.monotonic()
     host = request.client.host if request.client else ""
-    wait = by_host.wait(_network(host), now) or by_endpoint.wait(parts.seal.fingerprint(endpoint), now)
+    wait = by_host.wait(network(host), now) or by_endpoint.wait(parts.seal.fingerprint(endpoint), now)
     if wait:
         seconds = str(int(wait) + 1)
         raise Problem(429, f"too often: ask again in {seconds} seconds", headers={"Retry-After": seconds})
 
 
-def _network(host: str) -> bytes:
+def network(host: str) -> bytes:
     """An address; of IPv6 the network, of which everybody has as many addresses as they like."""
     try:
         address = ipaddress.ip_address(host)

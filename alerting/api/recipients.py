@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 
 from fastapi import APIRouter, Depends, Response
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from alerting import audit, joining_many, subscribing
+from alerting import audit, choosing, joining_many, subscribing
 from alerting.actors import Actor
 from alerting.api.areas import resolved
 from alerting.api.parts import Parts, parts_of
@@ -19,12 +19,15 @@ from alerting.api.schemas import (
     SEES_NO_PERSON,
     AddressIn,
     AreaShare,
+    ChoicesIn,
+    ChoicesOut,
     PersonIn,
     PlaceIn,
     PlaceOut,
     PlacesIn,
     PlacesOut,
     PointIn,
+    QuietHoursOut,
     RecipientCount,
     RecipientIn,
     RecipientOut,
@@ -38,7 +41,9 @@ from alerting.api.security import Doing, authority_for, may, within
 from alerting.composing import Objection, Refused
 from alerting.domain.areas import AreaState
 from alerting.domain.authority import Authority, ChannelAccess
+from alerting.domain.choices import LANGUAGES, Choices, Topic
 from alerting.domain.delivery import Channel
+from alerting.domain.notices import Quiet
 from alerting.domain.recipients import AddressError, Label, Place, Precision, email_address, mask, phone, telegram_chat
 from alerting.joining_many import Joining
 from alerting.persistence import tables
@@ -214,6 +219,66 @@ async def write_places(
             places=len(places),
         )
         return _places_out(row, places, authority)
+
+
+@router.get("/{recipient}/choices", summary="Read a person's choices")
+async def read_choices(
+    recipient: int, parts: Parts = Depends(parts_of), actor: Actor = Depends(may(Doing.REGISTER))
+) -> ChoicesOut:
+    """Topics, quiet hours, language, and which channel comes first."""
+    async with parts.database.read() as session:
+        row, _ = await _person(session, recipient, parts, actor)
+        return await _choices_out(session, row)
+
+
+@router.put("/{recipient}/choices", summary="Say what a person has chosen")
+async def write_choices(
+    recipient: int, said: ChoicesIn, parts: Parts = Depends(parts_of), actor: Actor = Depends(may(Doing.REGISTER))
+) -> ChoicesOut:
+    """All of them, instead of those before. Whoever wants no emergencies is removed, not silenced."""
+    choices = _choices(said)
+    async with parts.database.write() as session:
+        row, _ = await _person(session, recipient, parts, actor)
+        await choosing.hold(session, row)
+        if row.left_at is not None:
+            raise _gone(recipient)
+        choosing.keep(row, choices)
+        try:
+            await choosing.put_in_order(session, row, said.order)
+        except choosing.NoSuchAddress as error:
+            raise refusal([Objection("order", str(error))]) from None
+        await session.flush()
+        await audit.write(
+            session,
+            at=datetime.now(UTC),
+            actor=actor.name,
+            action="choose",
+            subject=row.authority,
+            recipient=recipient,
+        )
+        return await _choices_out(session, row)
+
+
+def _choices(said: ChoicesIn) -> Choices:
+    if said.language not in LANGUAGES:
+        raise refusal([Objection("language", f"no alert is written in it: one of {', '.join(LANGUAGES)}")])
+    quiet = said.quiet and Quiet(time.fromisoformat(said.quiet.begins), time.fromisoformat(said.quiet.ends))
+    if quiet and quiet.begins == quiet.ends:
+        raise refusal([Objection("quiet/ends", "is when it begins: leave the quiet hours out, or say when they end")])
+    return Choices(frozenset(said.topics) | {Topic.EMERGENZE}, quiet, said.language)
+
+
+async def _choices_out(session: AsyncSession, row: tables.Recipient) -> ChoicesOut:
+    choices = choosing.choices_of(row)
+    quiet = choices.quiet
+    return ChoicesOut(
+        id=row.id,
+        authority=row.authority,
+        topics=[topic for topic in Topic if topic in choices.topics],
+        quiet=QuietHoursOut(begins=f"{quiet.begins:%H:%M}", ends=f"{quiet.ends:%H:%M}") if quiet else None,
+        language=choices.language,
+        order=[one.channel for one in await choosing.addresses_of(session, row)],
+    )
 
 
 @router.delete("/{recipient}", status_code=204, summary="Remove a person")

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 from alerting.actors import Role
 from alerting.domain.attachments import LONGEST_SAYING
 from alerting.domain.cap import MsgType, Status
+from alerting.domain.choices import Topic
 from alerting.domain.delivery import Channel
 from alerting.domain.fallback import Because, Stays
 from alerting.domain.findings import Weight
@@ -493,6 +494,45 @@ class PlacesOut(Output):
     authority: str
     located: bool
     places: list[PlaceOut]
+
+
+Clock = Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$", examples=["22:00"])]
+
+
+class QuietHoursIn(Input):
+    """From when until when, in Italy, nothing routine is told: over midnight where it begins later than it ends."""
+
+    begins: Clock
+    ends: Clock
+
+
+class ChoicesIn(Input):
+    """All of somebody's choices, instead of those before. Emergencies are told whatever stands here."""
+
+    topics: list[Topic] = Field(max_length=len(Topic), description="Those they want besides the emergencies.")
+    quiet: QuietHoursIn | None = None
+    language: str = Field("it", pattern=r"^[a-z]{2}$")
+    order: list[Channel] = Field(
+        default_factory=list, max_length=len(Channel), description="Which of their channels come first; none: as it is."
+    )
+
+
+class QuietHoursOut(Output):
+    """Hours, in Italy, in which nothing routine is told."""
+
+    begins: str
+    ends: str
+
+
+class ChoicesOut(Output):
+    """What somebody has chosen. `order`: the channels they are reached on, as they are tried."""
+
+    id: int
+    authority: str
+    topics: list[Topic]
+    quiet: QuietHoursOut | None
+    language: str
+    order: list[Channel]
 
 
 class PersonIn(AddressIn, WhereIn):

@@ -88,8 +88,8 @@ SILENCE = "silenzio"
 NO_SILENCE = NOT | _set("via niente fine off")
 NOT_TO_DISTURB = frozenset(("non", word) for word in _set("disturbare disturbarmi disturbate disturbatemi"))
 AROUND_HOURS = _set(
-    "da dalle dalla dal dall le alle alla al all fino ore ora h di del della e il la in mio metti voglio vorrei tra fra per "
-    "mezzanotte mezzogiorno una"
+    "da dalle dalla dal dall le alle alla al all fino ore ora h di del della e il la in mio metti voglio vorrei tra "
+    "fra per mezzanotte mezzogiorno una"
 )
 PART_OF_DAY = _set("notte sera mattina mattino pomeriggio giorno")
 """The 10 may be of the evening: whoever needs such words is asked for hours of the 24."""

@@ -129,11 +129,12 @@ def in_words(places: Sequence[Place], territory: Territory) -> str:
     if not places:
         return EVERYWHERE
     if [place.label for place in places] == [Label.CASA]:
-        return _shown(places[0], territory)
-    return "; ".join(f"{place.label}: {_shown(place, territory)}" for place in places)
+        return shown(places[0], territory)
+    return "; ".join(f"{place.label}: {shown(place, territory)}" for place in places)
 
 
-def _shown(place: Place, territory: Territory) -> str:
+def shown(place: Place, territory: Territory) -> str:
+    """`Fornacette`, `un punto a Fornacette`: one place without its label."""
     area = nearest(place, territory)
     if place.point:
         return f"un punto a {area.name}"

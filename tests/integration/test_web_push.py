@@ -324,8 +324,8 @@ def test_a_doorman_lets_in_so_many_and_forgets_whom_he_saw_long_ago() -> None:
     assert doorman.wait(b"a", 101.01) == 0.0 and doorman.wait(b"a", 101.02) > 0
     assert doorman.wait(b"b", 101.1) == doorman.wait(b"c", 101.1) == 0.0
     assert len(doorman._free_at) == 2
-    assert push._network("2001:db8:1:2:3::4") == push._network("2001:db8:1:2::9") != push._network("2001:db8:1:3::4")
-    assert push._network("10.0.0.1") != push._network("10.0.0.2") and push._network("") == b""
+    assert push.network("2001:db8:1:2:3::4") == push.network("2001:db8:1:2::9") != push.network("2001:db8:1:3::4")
+    assert push.network("10.0.0.1") != push.network("10.0.0.2") and push.network("") == b""
 
 
 # ── who has gone ────────────────────────────────────────────────────────────────────────────────────

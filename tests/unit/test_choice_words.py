@@ -138,11 +138,9 @@ def test_who_may_want_to_leave_is_asked_by_the_words_for_leaving(text: str) -> N
 
 
 comuni = st.sampled_from(sorted(COMUNI))
+OTHERS = {"silenzio", "dalle", "alle", "22", "7", "lingua", "inglese", "cosa", "sai", "di", "me"}
 words_of_choices = st.lists(
-    st.sampled_from(
-        sorted(ONLY | ALSO | NOT | ALL | AROUND | TOPIC_WORDS.keys())
-        + ["silenzio", "dalle", "alle", "22", "7", "lingua", "inglese", "cosa", "sai", "di", "me"]
-    ),
+    st.sampled_from(sorted(ONLY | ALSO | NOT | ALL | AROUND | TOPIC_WORDS.keys() | OTHERS)),
     max_size=7,
 ).map(" ".join)
 

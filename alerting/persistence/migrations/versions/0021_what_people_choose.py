@@ -1,4 +1,4 @@
-"""What people want to be told of, and in which hours nothing routine. Whoever is there wants everything, at any hour."""
+"""What people want to be told of, and in which hours nothing routine. Who is there wants everything, at any hour."""
 
 import sqlalchemy as sa
 from alembic import op
