@@ -167,7 +167,8 @@ class Known:
         first = " (il primo è quello che usiamo)" if len(self.ways) > 1 else ""
         return "\n".join(
             (
-                f"Iscritto dal {_day(self.since)}; informativa accettata: {self.policy_version}",
+                f"Iscrizione: dal {_day(self.since)}",
+                f"Informativa accettata: versione {self.policy_version}",
                 f"Ti scriviamo su: {', '.join(way.in_words for way in self.ways)}{first}",
                 f"Argomenti: {self.choices.topics_in_words}",
                 f"Luoghi: {places.in_words(self.places, authority.territory)}",

@@ -25,6 +25,7 @@ from alerting.domain.delivery import Decision, Reason
 from alerting.domain.events import BatchReady
 from alerting.domain.lanes import Lane
 from alerting.persistence import Database, ledger
+from consumers import quiet
 from consumers.channel import Account, Text
 from consumers.mass_failure import MassFailure
 from consumers.pacing import Denied, Pacer, slots_of
@@ -64,6 +65,8 @@ class Held:
     claiming: bool = False
     unrecorded: int = 0
     settled: bool = False
+    quiet_until: float = 0.0
+    """Until when (Unix time) it is known who of a routine batch has quiet hours."""
     rests_at_least: timedelta = timedelta(0)
     price: Price | None = None
     moved: float = field(default_factory=time.monotonic)
@@ -268,6 +271,9 @@ class Line:
         now, most, batch = time.time(), self._slice, held.batch
         halted_before = self._halted_at
         async with self._database.write() as session:
+            if held.lane is Lane.ROUTINE and held.quiet_until <= now:
+                await quiet.put_off(session, batch, now=now)
+                held.quiet_until = (now // quiet.MINUTE + 1) * quiet.MINUTE
             chosen = await ledger.claim(
                 session, batch.dispatch, batch.first, batch.last, most=most, now=now, until=now + CLAIM_LASTS
             )

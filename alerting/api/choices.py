@@ -171,8 +171,8 @@ async def save(token: str, request: Request, parts: Parts = Depends(parts_of)) -
         if "salva" not in sent:  # not our form: an empty one would switch everything off
             return _form(authority, known)
         form = Form(sent)
+        where = form.places(known.places, authority)  # in the order of the page, and so of its mistakes
         choices = Choices(form.topics(), form.quiet(), form.language(before.language))
-        where = form.places(known.places, authority)
         if form.flaws:
             return _form(authority, known, form)
         choosing.keep(row, choices)
@@ -234,7 +234,7 @@ background:#1a1a1a;color:#fff;font-weight:700}}
 a{{color:#004b9b}} :focus{{outline:3px solid #0b5fff;outline-offset:3px}}
 .fatto{{border-left:.4rem solid #006b3c;padding:.5rem 1rem;background:#e8f5ee}}
 .errori{{border-left:.4rem solid #b00020;padding:.5rem 1rem;background:#fdecee}}
-.errore{{color:#b00020;font-weight:700}}
+.errore{{color:#b00020;font-weight:700;margin:.25rem 0}}
 [aria-invalid=true]{{border-color:#b00020!important}} dt{{font-weight:700;margin-top:.5rem}} dd{{margin:0}}
 @media (prefers-color-scheme:dark){{body{{color:#f2f2f2;background:#161616}} .aiuto{{color:#c8c8c8}} a{{color:#8ec5ff}}
 input[type=text],input[type=time],select{{background:#262626;border-color:#a6a6a6}}

@@ -40,6 +40,7 @@ class Reason(Enum):
     LEFT = "left"
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"
     WORKER_DIED = "worker_died"
+    QUIET_HOURS = "quiet_hours"  # the person wants nothing routine now; withdrawn where it would come too late
     DAILY_QUOTA = "daily_quota"  # the provider's limit of people in 24 hours, as far as this lane may use it
 
     def __str__(self) -> str:

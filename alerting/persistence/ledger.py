@@ -154,6 +154,61 @@ async def put_off(session: AsyncSession, dispatch: int, seqs: Sequence[int], rea
     )
 
 
+class Quiet(NamedTuple):
+    """Somebody of a batch who could be claimed now, and their quiet hours, as minutes of the day in Italy."""
+
+    seq: int
+    begins: int
+    ends: int
+
+
+async def with_quiet_hours(session: AsyncSession, dispatch: int, first: int, last: int, *, now: float) -> list[Quiet]:
+    """Who of those that could be claimed has quiet hours, whichever these are: one look at a whole batch."""
+    rows = await session.execute(
+        text(
+            f"""SELECT q.seq, r.quiet_from, r.quiet_to
+                  FROM (SELECT seq, recipient_id FROM deliveries WHERE {CLAIMABLE}) q
+                  JOIN recipients r ON r.id = q.recipient_id
+                 WHERE r.quiet_from IS NOT NULL AND r.quiet_to IS NOT NULL AND r.left_at IS NULL ORDER BY q.seq"""
+        ),
+        {"dispatch": dispatch, "first": first, "last": last, "now": now},
+    )
+    return [Quiet(*row) for row in rows]
+
+
+async def hush(
+    session: AsyncSession, dispatch: int, first: int, last: int, seqs: Sequence[int], *, now: float, until: float | None
+) -> int:
+    """These are not told now but from `until` (Unix time) on; or, where that is None, not at all. How many they were.
+
+    Whoever was claimed by another meanwhile is left to them. Who may have it from an earlier attempt stays uncertain,
+    or ends unresolved: a Cancel is owed to them.
+    """
+    may_have_it = f"progress IN ({UNCERTAIN}, {SENDING})"
+    then, told_by_now = (
+        (Progress.WITHDRAWN.value, Progress.UNRESOLVED.value) if until is None else (DEFERRED, UNCERTAIN)
+    )
+    result = await session.execute(
+        text(
+            f"""UPDATE deliveries
+                   SET reason = CASE WHEN progress = {SENDING} THEN '{Reason.WORKER_DIED}'
+                                     WHEN progress = {UNCERTAIN} THEN reason ELSE '{Reason.QUIET_HOURS}' END,
+                       progress = CASE WHEN {may_have_it} THEN {told_by_now} ELSE {then} END,
+                       claimed_until = 0, due_at = :until
+                 WHERE {CLAIMABLE} AND seq IN ({dialects.numbers(session, "seqs")})"""
+        ),
+        {
+            "dispatch": dispatch,
+            "first": first,
+            "last": last,
+            "now": now,
+            "until": until or 0.0,
+            "seqs": json.dumps(list(seqs)),
+        },
+    )
+    return int(result.rowcount)  # type: ignore[attr-defined]
+
+
 async def leave_alone(session: AsyncSession, until: Mapping[int, float]) -> None:
     """Whatever is to be said to these addresses waits until then (Unix time): the provider asked for it."""
     for address, moment in sorted(until.items()):

@@ -12,6 +12,7 @@ from alerting.domain.choice_words import Choice
 from alerting.domain.choices import Topic
 from alerting.domain.delivery import Channel
 from alerting.domain.keywords import ListPlaces, understand
+from alerting.domain.notices import ROME
 from alerting.persistence import tables
 from alerting.postmarks import Postmarks
 from alerting.subscribing import Subscriber, join, shut
@@ -104,7 +105,8 @@ async def test_everything_known_is_told_masked_with_how_to_change_it_how_to_leav
     answer = await writes(desk, "Cosa sai di me?", comune)
     today = datetime.now(UTC)
     for fact in (
-        f" {today.year}; informativa accettata: {authority.policy.version}",
+        f"Iscrizione: dal {today.astimezone(ROME).day} ",
+        f"Informativa accettata: versione {authority.policy.version}",
         "WhatsApp +39 … 67",
         "Argomenti: solo emergenze e disservizi",
         f"Luoghi: {frazione}",
