@@ -1,5 +1,6 @@
 """Choosing topics, quiet hours, a language, which address comes first; and all that is known of somebody."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -105,6 +106,7 @@ async def put_in_order(session: AsyncSession, recipient: tables.Recipient, order
     rows.sort(key=lambda one: (one.address.refused_at is not None, wished.get(one.channel, len(wished))))
     for rank, one in enumerate(rows):
         one.address.rank = rank
+    recipient.ranked_at = time.time()
 
 
 class Reached(NamedTuple):

@@ -1,5 +1,6 @@
 """Join, leave, say where one lives. The consent is kept as proof, without the address."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -183,7 +184,8 @@ async def reopen(session: AsyncSession, who: Subscriber, seal: Seal, *, keyword:
 
 async def _rank_anew(session: AsyncSession, recipient: int) -> None:
     """The addresses that are open come first, so that somebody is told at one of them as long as there is any."""
-    await session.get_one(tables.Recipient, recipient, with_for_update=True)
+    person = await session.get_one(tables.Recipient, recipient, with_for_update=True)
+    person.ranked_at = time.time()
     theirs = select(tables.Address).where(tables.Address.recipient_id == recipient)
     rows = await session.scalars(theirs.order_by(tables.Address.rank, tables.Address.id))
     for rank, row in enumerate(sorted(rows, key=lambda row: row.sealed is None or row.refused_at is not None)):

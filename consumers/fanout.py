@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import func, select, text, update
+from sqlalchemy import exists, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import batching, metrics
@@ -31,6 +31,7 @@ PAGE = 25_000
 """At most: workers that end a batch meanwhile, and a Cancel, wait for the page."""
 CLOSED_MEANWHILE = timedelta(minutes=1)
 """Before the issue by one host's clock may be after it by another's."""
+CLOCKS_DIFFER_BY = 600.0  # seconds, at most: those of the machines that issue and that are written to
 SENDING_LASTS_AT_MOST = 60.0  # seconds that an Update or a Cancel waits for calls under way
 LOOK_AGAIN_AFTER = 0.05  # seconds, or as long as looking takes: an audience of a million is not counted without pause
 
@@ -106,6 +107,8 @@ class FanOut:
                 room -= await self._of_account(session, dispatch, accounts[dispatch.fanned_accounts], people, room)
             if room == 0 and not dispatch.withdrawn_at:
                 return True
+            if not dispatch.withdrawn_at:
+                await _of_those_ranked_anew(session, dispatch, accounts, people)
             dispatch.audience = dispatch.last_seq
             log.info("audience frozen", dispatch=dispatch.id, recipients=dispatch.audience)
             return False
@@ -168,14 +171,44 @@ async def _window(session: AsyncSession, dispatch: tables.Dispatch, size: int) -
     return count, last or dispatch.fanned_to
 
 
-async def _freeze(session: AsyncSession, dispatch: tables.Dispatch, account: str, people: Selection, upto: int) -> int:
+async def _of_those_ranked_anew(
+    session: AsyncSession, dispatch: tables.Dispatch, accounts: list[tables.ChannelAccount], people: Selection
+) -> None:
+    """Whoever had another address put first while we went from account to account may have been on none of them."""
+    since = dispatch.issued_at.timestamp() - CLOCKS_DIFFER_BY
+    ranked = select(tables.Recipient.id).where(
+        tables.Recipient.authority == dispatch.authority,
+        tables.Recipient.ranked_at.is_not(None),
+        tables.Recipient.ranked_at > since,
+        ~exists().where(
+            tables.Delivery.dispatch_id == dispatch.id, tables.Delivery.recipient_id == tables.Recipient.id
+        ),
+    )
+    for recipient in (await session.scalars(ranked.order_by(tables.Recipient.id))).all():
+        for account in accounts:
+            added = await _freeze(session, dispatch, account.name, people, recipient, after=recipient - 1)
+            if added:
+                await batching.append(session, dispatch, account, added)
+                metrics.FANOUT_RECIPIENTS.labels(str(dispatch.lane)).inc(added)
+                break
+
+
+async def _freeze(
+    session: AsyncSession,
+    dispatch: tables.Dispatch,
+    account: str,
+    people: Selection,
+    upto: int,
+    *,
+    after: int | None = None,
+) -> int:
     """Number the recipients of one account up to this id into the audience. How many they are."""
     parameters: dict[str, Any] = {
         **people.parameters,
         "dispatch": dispatch.id,
         "base": dispatch.last_seq,
         "account": account,
-        "after": dispatch.fanned_to,
+        "after": dispatch.fanned_to if after is None else after,
         "upto": upto,
     }
     guard = await _not_told_already(session, dispatch, parameters)

@@ -231,7 +231,8 @@ class Recipient(Table):
     """A person who subscribed to an authority, or no person (`is_channel`): a public Telegram channel, a panel.
 
     `topics` has a bit for each topic they want, and no say over emergencies. From `quiet_from` to `quiet_to`, minutes
-    of the day in Italy, nothing routine is told.
+    of the day in Italy, nothing routine is told. `ranked_at` is when another of their addresses came first, in seconds
+    since 1970: a fan-out that goes from account to account looks for them once more.
     """
 
     __tablename__ = "recipients"
@@ -245,6 +246,7 @@ class Recipient(Table):
     topics: Mapped[int] = mapped_column(SmallInteger, default=EVERY_TOPIC, server_default=str(EVERY_TOPIC))
     quiet_from: Mapped[int | None] = mapped_column(SmallInteger)
     quiet_to: Mapped[int | None] = mapped_column(SmallInteger)
+    ranked_at: Mapped[float | None] = mapped_column(Float)
     joined_at: Mapped[datetime] = mapped_column(Moment)
     left_at: Mapped[datetime | None] = mapped_column(Moment)
 
@@ -257,6 +259,13 @@ class Recipient(Table):
             postgresql_include=["authority", "live", "located", "topics"],
             postgresql_where=text("left_at IS NULL"),
         ).ddl_if(dialect="postgresql"),
+        Index(
+            "recipients_ranked",
+            "authority",
+            "ranked_at",
+            postgresql_where=text("ranked_at IS NOT NULL"),
+            sqlite_where=text("ranked_at IS NOT NULL"),
+        ),
         Index(
             "recipients_without_place",
             "authority",

@@ -2,10 +2,13 @@
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from alerting import issuing
 from alerting.choosing import ChoicesPage, choices_of, known_of, put_in_order
 from alerting.domain.authority import filled
 from alerting.domain.choice_words import Choice
@@ -16,8 +19,20 @@ from alerting.domain.notices import ROME
 from alerting.persistence import tables
 from alerting.postmarks import Postmarks
 from alerting.subscribing import Subscriber, join, shut
+from consumers.fanout import FanOut
 from consumers.inbound import Inbound
-from tests.integration.calcinaia import AUTHORITIES, CALCINAIA, NOW, SEAL, citizen, five_comuni, one_database
+from tests.integration.calcinaia import (
+    ANNA,
+    AUTHORITIES,
+    BRUNO,
+    CALCINAIA,
+    NOW,
+    SEAL,
+    citizen,
+    five_comuni,
+    one_database,
+    piena,
+)
 from tests.integration.test_inbound import Desk
 
 KEY = bytes(range(32))
@@ -135,8 +150,8 @@ async def test_without_a_public_address_there_is_no_line_about_a_page(database_u
 @each_comune
 def test_the_choices_a_comune_suggests_are_understood_by_it(comune: str) -> None:
     authority, texts = AUTHORITIES[comune], AUTHORITIES[comune].texts
-    for text in (texts.choices_kept, texts.choices_known, texts.choices_how, texts.emergencies_always):
-        shown = filled(text, scelte="", link="").replace("\n", " ")
+    for answer in (texts.choices_kept, texts.choices_known, texts.choices_how, texts.emergencies_always):
+        shown = filled(answer, scelte="", link="").replace("\n", " ")
         quoted = shown.split('"')[1::2]
         assert quoted
         for words in quoted:
@@ -177,3 +192,39 @@ async def test_who_has_two_addresses_says_which_comes_first_and_a_closed_one_sta
             row = await session.get_one(tables.Recipient, recipient)
             known = await known_of(session, row, CALCINAIA, SEAL)
     assert [way.in_words for way in known.ways] == ["WhatsApp +39 … 01", "Telegram … 89 (chiuso)"]
+
+
+@pytest.mark.parametrize(("first", "told"), [(Channel.WHATSAPP, 1), (Channel.TELEGRAM, 2)])
+async def test_who_changes_the_order_while_a_fan_out_goes_from_account_to_account_is_told_rather_twice_than_never(
+    database_url: str, first: Channel, told: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Telegram's people are counted before WhatsApp's: whoever changes between the two was on neither."""
+    telegram, whatsapp = CALCINAIA.channel(Channel.TELEGRAM), CALCINAIA.channel(Channel.WHATSAPP)
+    assert telegram is not None and whatsapp is not None
+    other = Channel.WHATSAPP if first is Channel.TELEGRAM else Channel.TELEGRAM
+    async with five_comuni(database_url, "calcinaia") as database:
+        async with database.write() as session:
+            also = Subscriber(CALCINAIA, telegram, "123456789")
+            recipient, _ = await join(session, citizen(1), SEAL, keyword="Attiva", now=NOW, also=[also])
+            await put_in_order(session, await session.get_one(tables.Recipient, recipient), [first])
+            await session.execute(text("UPDATE recipients SET ranked_at = NULL"))
+            row = await issuing.draft(session, piena(areas=("calcinaia",)), CALCINAIA, ANNA, NOW)
+            await issuing.approve(session, row, BRUNO, NOW)
+            dispatch = (await issuing.issue(session, row, ANNA, NOW)).id
+        fanning = FanOut(database, AUTHORITIES)
+        counted = fanning._of_account
+
+        async def then_they_change(session: AsyncSession, *more: Any) -> int:
+            looked_at = await counted(session, *more)
+            if more[1].name == telegram.name:
+                await put_in_order(session, await session.get_one(tables.Recipient, recipient), [other])
+                await session.flush()
+            return looked_at
+
+        monkeypatch.setattr(fanning, "_of_account", then_they_change)
+        assert await fanning.fan_out(dispatch)
+        async with database.read() as session:
+            mine = select(tables.Delivery).where(tables.Delivery.recipient_id == recipient)
+            assert len((await session.scalars(mine)).all()) == told
+            whole = await session.get_one(tables.Dispatch, dispatch)
+            assert whole.audience == whole.last_seq == told + 1, "they, and the public channel"

@@ -17,13 +17,19 @@ def upgrade() -> None:
     )
     op.add_column("recipients", sa.Column("quiet_from", sa.SmallInteger(), nullable=True))
     op.add_column("recipients", sa.Column("quiet_to", sa.SmallInteger(), nullable=True))
+    op.add_column("recipients", sa.Column("ranked_at", sa.Float(), nullable=True))
+    some = sa.text("ranked_at IS NOT NULL")
+    op.create_index(
+        "recipients_ranked", "recipients", ["authority", "ranked_at"], postgresql_where=some, sqlite_where=some
+    )
     _cover(["authority", "live", "located", "topics"])
 
 
 def downgrade() -> None:
     """Everybody is told of everything again, at any hour."""
     _cover(["authority", "live", "located"])
-    for column in ("quiet_to", "quiet_from", "topics"):
+    op.drop_index("recipients_ranked", "recipients")
+    for column in ("ranked_at", "quiet_to", "quiet_from", "topics"):
         op.drop_column("recipients", column)
 
 
