@@ -14,9 +14,9 @@ from alerting.domain.lanes import Lane
 from alerting.gathering import Gathering
 from alerting.persistence import Database, dialects, tables
 from alerting.sealing import Seal
-from alerting.webhooks import Blocked, InboundText, Moved, Renumbered, Unblocked
+from alerting.webhooks import Blocked, InboundText, Moved, Pressed, Renumbered, Unblocked
 
-Told = InboundText | Blocked | Unblocked | Moved | Renumbered
+Told = InboundText | Blocked | Unblocked | Moved | Renumbered | Pressed
 """What a provider tells us of a person, or of a chat, that changes something here."""
 
 PAUSE = 0.02  # seconds
@@ -83,5 +83,8 @@ def _written(told: Told) -> tuple[str, dict[str, Any]]:
         case Renumbered():
             said = {"sender": told.address, "text": None, "kind": "renumbered", "payload": None, "also": told.also}
             return told.provider_message_id, said | {"known_as": told.known_as}
+        case Pressed(identity, sender, data, message):
+            said = {"sender": sender, "text": None, "kind": "press", "payload": f"{message} {data}"}
+            return f"press:{identity}", said
         case Moved(was, now):
             return f"{was}:moved:{now}", {"sender": was, "text": None, "kind": "moved", "payload": now}

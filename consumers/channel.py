@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from alerting.buttons import Rows
 from alerting.domain.delivery import Channel as ChannelName
 from alerting.domain.delivery import Outcome, Progress, Reason
 from alerting.domain.panels import Light, Shows
@@ -70,6 +71,7 @@ class Text:
     `subject`, `urgent`, `thread` and `attachments` are for channels that show them. `thread` names the alerts it
     goes with, the oldest first and its own last, so that an all-clear stands below what it ends. `enclosure` is the
     picture or the PDF of the alert; a channel that does not carry it has its address among the words of `body`.
+    `buttons` stand below an answer where the channel has buttons; `edits` is the message whose place it takes.
     """
 
     body: str
@@ -82,6 +84,8 @@ class Text:
     thread: tuple[str, ...] = ()
     attachments: tuple[Attachment, ...] = ()
     enclosure: Attachment | None = None
+    buttons: Rows = ()
+    edits: int | None = None
 
 
 class ChannelAdapter(Protocol):

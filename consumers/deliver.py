@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import batching, cap_json, costs, metrics
 from alerting.amqp import Incoming
+from alerting.buttons import menu_of
 from alerting.costs import Price
 from alerting.domain import rendering
 from alerting.domain.attachments import name_of, shown_by
@@ -355,8 +356,9 @@ def text_of(
     language = account.settings.get("template_language", "it")
     if alert is None:
         words = dispatch.reply_text or ""
+        menu = menu_of(dispatch.reply_menu)
         if template is None:
-            return Text(words, expires=dispatch.not_after)
+            return Text(words, expires=dispatch.not_after, buttons=menu.rows, edits=menu.edits)
         if dispatch.lane is Lane.REPLY:  # free, unless the provider finds that they wrote too long ago
             return Text(words, None, answer_in_template(words), language, dispatch.not_after)
         return Text(words, template, in_template(words), language, dispatch.not_after)

@@ -12,10 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import atlas, batching, choosing, metrics, subscribing
 from alerting.amqp import Incoming
+from alerting.buttons import Buttons, LiveIn, Menu, ShowChoices, ShowZones, Want, started_from
 from alerting.choosing import ChoicesPage
 from alerting.domain import keywords, places
 from alerting.domain.authority import Authority, ChannelAccess, Texts, filled
 from alerting.domain.choice_words import Choice, HowToChoose, KnownOfMe, NoEmergencies, QuietHours, Speaks, Topics
+from alerting.domain.choices import Choices
+from alerting.domain.delivery import Channel
 from alerting.domain.events import CitizenWrote
 from alerting.domain.lanes import Lane
 from alerting.domain.recipients import Place
@@ -46,6 +49,11 @@ FOR_THE_DESK = frozenset({"notforus", "askjoin", "askleave", "place", "forgetpla
 "Zona industriale allagata" is told from a place by nothing but its name, "no raccolta" may be a report.
 """
 
+
+WITH_BUTTONS = frozenset(
+    {"join", "topics", "quiethours", "speaks", "knownofme", "howtochoose", "noemergencies", "press"}
+)
+"""Answers below which somebody may choose by a touch."""
 
 PAUSE = 0.15  # seconds
 MOST = 100
@@ -112,7 +120,10 @@ class Inbound:
         if not (authority.two_way and understood in FOR_THE_DESK):
             row.sealed = None  # understood: the words are not kept
         metrics.INBOUND.labels(str(access.channel), understood).inc()
-        return Answer(who, answer, row.received_at + ANSWER_WITHIN) if answer else None
+        if not answer:
+            return None
+        menu = await self._menu(session, who, said, understood)
+        return Answer(who, answer, row.received_at + ANSWER_WITHIN, menu=menu)
 
     async def _heed(
         self, session: AsyncSession, who: Subscriber, said: dict[str, Any], at: datetime, now: datetime
@@ -145,6 +156,10 @@ class Inbound:
         said: dict[str, Any] = json.loads(self._seal.open(row.sealed)) if row.sealed else {}
         return said
 
+    def _has_buttons(self, row: tables.InboundMessage) -> bool:
+        account = self._account_of(row)
+        return account is not None and account[1].channel is Channel.TELEGRAM
+
     def _account_of(self, row: tables.InboundMessage) -> tuple[Authority, ChannelAccess] | None:
         known = self._accounts.get(row.account)
         return (self._authorities[known[0]], known[1]) if known else None
@@ -158,6 +173,8 @@ class Inbound:
         wrote: list[tuple[tuple[Key, ...], tables.InboundMessage, Subscriber, dict[str, Any]]] = []
         for row in rows:
             if row.account in self._shared:  # whose it is, is to be found out for each
+                continue
+            if self._has_buttons(row):  # below each answer its own
                 continue
             if (account := self._account_of(row)) and (said := self._said(row)):
                 who = Subscriber(*account, said["sender"], said.get("also") or "")
@@ -214,6 +231,8 @@ class Inbound:
         if said["kind"] == "renumbered":
             await subscribing.renumber(session, who, said["known_as"], self._seal, now=now)
             return "renumbered", ""
+        if said["kind"] == "press":
+            return await self._press(session, who, said["payload"].partition(" ")[2])
         if said["kind"] == "location" and said.get("point"):
             point = Point(said["point"]["lat"], said["point"]["lon"])
             return "location", await self._place(session, who, point)
@@ -282,11 +301,10 @@ class Inbound:
     async def _choose(self, session: AsyncSession, who: Subscriber, said: Choice, now: datetime) -> str:
         """What they choose, kept; or how it is written, or all that is known of them."""
         texts = who.authority.texts
-        address = await subscribing.find(session, who, self._seal)
-        recipient = await session.get_one(tables.Recipient, address.recipient_id) if address else None
-        before = await choosing.hold(session, recipient) if recipient else None
-        if recipient is None or before is None or recipient.left_at is not None:
+        subscribed = await self._subscribed(session, who)
+        if subscribed is None:
             return texts.nothing_known if isinstance(said, KnownOfMe) else texts.ask_join
+        recipient, before = subscribed
         match said:
             case NoEmergencies():
                 return texts.emergencies_always
@@ -303,6 +321,62 @@ class Inbound:
                 return filled(texts.choices_kept, scelte=choosing.in_short(after))
             case _:
                 assert_never(said)
+
+    # ── buttons, where the channel has them ─────────────────────────────────────────────────────────
+
+    async def _press(self, session: AsyncSession, who: Subscriber, data: str) -> tuple[str, str]:
+        """What a button asks for, done; the words to stand in the place of those it stood below."""
+        press = Buttons(self._seal, who.access.name, who.address).pressed(data)
+        if press is None:
+            return "forged", ""
+        texts, known = who.authority.texts, await self._subscribed(session, who)
+        if known is None:
+            return "press", texts.ask_join
+        recipient, choices = known
+        match press:
+            case Want(topic, on):
+                wanted = frozenset({topic})
+                choices = choosing.chosen(choices, Topics(on=wanted) if on else Topics(off=wanted))
+                choosing.keep(recipient, choices)
+            case LiveIn(code):
+                area = next((area for area in who.authority.territory.areas if area.code == code), None)
+                if area is not None:
+                    return "press", await self._place(session, who, keywords.Place(area.name))
+            case ShowZones():
+                return "press", await self._place(session, who, keywords.ListPlaces())
+            case ShowChoices():
+                pass
+            case _:
+                assert_never(press)
+        return "press", filled(texts.choices_kept, scelte=choosing.in_short(choices))
+
+    async def _subscribed(self, session: AsyncSession, who: Subscriber) -> tuple[tables.Recipient, Choices] | None:
+        """Somebody who is in, with their choices, held; None for who is not."""
+        address = await subscribing.find(session, who, self._seal)
+        recipient = await session.get_one(tables.Recipient, address.recipient_id) if address else None
+        if recipient is None:
+            return None
+        choices = await choosing.hold(session, recipient)
+        return None if recipient.left_at is not None else (recipient, choices)
+
+    async def _menu(self, session: AsyncSession, who: Subscriber, said: dict[str, Any], understood: str) -> Menu | None:
+        """The buttons below an answer on Telegram, and the text they take the place of."""
+        if who.access.channel is not Channel.TELEGRAM or understood not in WITH_BUTTONS:
+            return None
+        known = await self._subscribed(session, who)
+        message, _, data = (said.get("payload") or "").partition(" ")
+        edits = int(message) if understood == "press" else None
+        if known is None:
+            return Menu(edits=edits)
+        buttons = Buttons(self._seal, who.access.name, who.address)
+        if understood == "press" and isinstance(buttons.pressed(data), ShowZones):
+            return Menu(buttons.zones(who.authority.territory), edits)
+        return Menu(buttons.choices(known[1]), edits)
+
+
+def _started_in(start: str, authority: Authority) -> Area | None:
+    code = started_from(start, authority)
+    return next((area for area in authority.territory.frazioni if area.code == code), None)
 
 
 def _in_their_words(decision: places.Decision, known: str, authority: Authority) -> str:
@@ -333,7 +407,7 @@ def _home(meaning: keywords.Join, authority: Authority) -> tuple[Area | None, tu
 
     Exactly by its name: behind the keyword no slip is forgiven, it is mostly a person's name.
     """
-    frazione = places.written_right(meaning.name or "", authority.territory)
+    frazione = places.written_right(meaning.name or "", authority.territory) or _started_in(meaning.start, authority)
     return frazione, ((places.at(frazione, authority.territory),) if frazione else ())
 
 
@@ -353,13 +427,21 @@ class Answer:
     words: str
     not_after: datetime
     address: int | None = None
+    menu: Menu | None = None
 
 
 async def reply(
-    session: AsyncSession, who: Subscriber, words: str, seal: Seal, now: datetime, *, not_after: datetime
+    session: AsyncSession,
+    who: Subscriber,
+    words: str,
+    seal: Seal,
+    now: datetime,
+    *,
+    not_after: datetime,
+    menu: Menu | None = None,
 ) -> None:
     """Promise an answer to one person: a dispatch with an audience of one, in its own lane."""
-    await reply_all(session, [Answer(who, words, not_after)], seal, now)
+    await reply_all(session, [Answer(who, words, not_after, menu=menu)], seal, now)
 
 
 async def reply_all(session: AsyncSession, answers: Sequence[Answer], seal: Seal, now: datetime) -> None:
@@ -378,6 +460,7 @@ async def reply_all(session: AsyncSession, answers: Sequence[Answer], seal: Seal
             last_seq=0,
             reply_text=some[0].words,
             reply_to=seal.seal(some[0].who.address) if some[0].address is None else None,
+            reply_menu=some[0].menu.as_json if some[0].menu else None,
         )
         for some in audiences.values()
     ]

@@ -104,7 +104,7 @@ class Polling:
                 read = read_update(update)
                 if isinstance(read, Pressed):
                     pressed.append(read)
-                elif read is not None:
+                if read is not None and not (isinstance(read, Pressed) and (not read.data or read.message is None)):
                     await inbox.keep(session, self._account.name, Channel.TELEGRAM, read, self._seal, now)
             if last is not None:
                 reached = {"account": self._account.name, "next_update": last + 1, "at": time.time()}

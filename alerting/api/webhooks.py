@@ -94,6 +94,8 @@ async def take_telegram(account: str, request: Request, parts: Parts = Depends(p
     update = _parsed(await limited(request, MOST_BYTES).body())
     read = telegram.read_update(update) if isinstance(update, dict) else None
     if isinstance(read, Pressed):  # the answer to a webhook may carry a call: this one stops the app's waiting
+        if read.data and read.message is not None:
+            await _keep(parts, [(access, read)])
         return JSONResponse({"method": "answerCallbackQuery", "callback_query_id": read.identity})
     if read is None:
         return Ignored(texts=0, receipts=0, ignored=1)

@@ -22,6 +22,8 @@ class Join:
     """They want to receive. `name` is what they wrote after the keyword ("ATTIVA Mario Rossi")."""
 
     name: str | None = None
+    start: str = field(default="", compare=False)
+    """What the link carried with which they started the bot: t.me/the_bot?start=fornacette."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,8 +285,8 @@ def _bot_command(text: str) -> Meaning | None:
     if (command := BOT_COMMAND.match(text)) is None:
         return None
     match command["name"], text[command.end() :].strip():
-        case "start", _:
-            return Join()
+        case "start", parameter:
+            return Join(start=parameter[:LONGEST_START])
         case "stop", "":
             return Leave()
         case "help", _:
@@ -293,6 +295,7 @@ def _bot_command(text: str) -> Meaning | None:
             return None
 
 
+LONGEST_START = 64
 BOT_COMMAND = re.compile(r"\s*/(?P<name>start|stop|help)(@\w+)?(?!\S)")
 
 

@@ -509,7 +509,7 @@ class Dispatch(Table):
     `audience` is the size of the snapshot once it is whole; until then `fanned_accounts` says how many accounts
     the fan-out is through with, and `fanned_to` up to which recipient it came on the next. `touched_at` is when
     somebody last worked on that, in seconds since 1970.
-    A reply keeps its own sealed address, erased when it has been said.
+    A reply keeps its own sealed address, erased when it has been said, and in `reply_menu` the buttons below it.
     """
 
     __tablename__ = "dispatches"
@@ -528,6 +528,7 @@ class Dispatch(Table):
     audience: Mapped[int | None] = mapped_column(Integer)
     touched_at: Mapped[float] = mapped_column(Float, default=0.0)
     reply_text: Mapped[str | None] = mapped_column(Text)
+    reply_menu: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     reply_to: Mapped[bytes | None] = mapped_column(Blob)
 
     __table_args__ = (

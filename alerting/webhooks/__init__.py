@@ -1,6 +1,6 @@
 """What a provider tells us unasked, in our own words: somebody wrote, a text arrived, a person went away."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from alerting.domain.delivery import Progress, Reason
@@ -106,3 +106,7 @@ class Pressed:
 
     identity: str
     sender: str
+    data: str = field(default="", compare=False)
+    """What we put on the button, if they have not changed it."""
+    message: int | None = field(default=None, compare=False)
+    """The text it stands below; None where nobody says, as for a very old one."""

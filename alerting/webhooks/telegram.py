@@ -12,6 +12,9 @@ KINDS = ("text", "location", "photo", "document", "voice", "video", "contact", "
 """What a private message may carry, in the order it is named: https://core.telegram.org/bots/api#message."""
 
 
+LONGEST_DATA = 64
+
+
 def verify_secret(expected: str, header: str | None) -> bool:
     """Whether `X-Telegram-Bot-Api-Secret-Token` is what setWebhook got. An empty one verifies nothing."""
     if not expected or header is None:
@@ -72,7 +75,14 @@ def _press(press: dict[str, object]) -> Pressed | None:
     sender = _identity(person.get("id")) if isinstance(person, dict) else None
     if not isinstance(identity, str) or not identity or sender is None:
         return None
-    return Pressed(identity, sender)
+    data, below = press.get("data"), press.get("message")
+    message = below.get("message_id") if isinstance(below, dict) and _private_chat(below) == sender else None
+    return Pressed(
+        identity,
+        sender,
+        data if isinstance(data, str) and len(data) <= LONGEST_DATA else "",
+        message if isinstance(message, int) and not isinstance(message, bool) else None,
+    )
 
 
 def _private_chat(holder: dict[str, object]) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from functools import lru_cache
 
+from alerting.buttons import Rows
 from alerting.domain.delivery import (
     Accepted,
     ChannelHalted,
@@ -89,6 +90,8 @@ NOT_WITH_A_FILE = (
 """Not here, or not with these words: they go alone."""
 NO_TEXT_TO_EDIT = "there is no text in the message to edit"
 NOT_MODIFIED = "message is not modified"
+NOT_TO_EDIT = ("message to edit not found", "message can't be edited", "message_id_invalid", NO_TEXT_TO_EDIT)
+"""What was to be written anew is gone, or too old: it is said below instead."""
 
 
 # ── what an answer means ────────────────────────────────────────────────────────────────────────────
@@ -211,10 +214,10 @@ def call(address: str, rest: bytes) -> bytes:
 
 
 @lru_cache(maxsize=256)
-def message(words: str, shows: str = "", replies_to: int | None = None) -> bytes:
+def message(words: str, shows: str = "", replies_to: int | None = None, buttons: Rows = ()) -> bytes:
     """The rest of a sendMessage. `shows` is the address of a picture, put above the words as large as it goes."""
     preview = {"url": shows, "prefer_large_media": True, "show_above_text": True} if shows else DISABLED
-    return _rest({"text": words, "link_preview_options": preview} | _reply(replies_to))
+    return _rest({"text": words, "link_preview_options": preview} | _reply(replies_to) | _keyboard(buttons))
 
 
 @lru_cache(maxsize=256)
@@ -245,6 +248,17 @@ def edit(message_id: str, field: str, words: str) -> bytes:
     """The rest of an editMessageText, whose `field` is "text", or of an editMessageCaption: "caption"."""
     said: dict[str, object] = {"message_id": int(message_id), field: words}
     return _rest(said | ({"link_preview_options": DISABLED} if field == "text" else {}))
+
+
+def rewritten(message_id: int, words: str, buttons: Rows) -> bytes:
+    """The rest of an editMessageText that puts another text, and other buttons or none, in the place of one."""
+    said: dict[str, object] = {"message_id": message_id, "text": words, "link_preview_options": DISABLED}
+    return _rest(said | _keyboard(buttons))
+
+
+def _keyboard(buttons: Rows) -> dict[str, object]:
+    rows = [[{"text": one.text, "callback_data": one.data} for one in row] for row in buttons]
+    return {"reply_markup": {"inline_keyboard": rows}} if rows else {}
 
 
 def encoded(**asked: object) -> bytes:

@@ -114,8 +114,11 @@ class Telegram:
 
     async def _say(self, telling: Telling) -> Said:
         text, file = telling.text, telling.text.enclosure
+        if text.edits is not None and (rewritten := await self._rewrite(telling, text.edits)) is not None:
+            return rewritten
         if file is None:
-            return await self._call(telling, "sendMessage", bot_api.message(text.body, "", telling.replies_to))
+            rest = bot_api.message(text.body, "", telling.replies_to, text.buttons)
+            return await self._call(telling, "sendMessage", rest)
         # What has no name of its own would be taken for another.
         if file.sha256 and bot_api.fits(text.body, bot_api.LONGEST_CAPTION) and not self._is_refused(telling, file):
             said = await self._say_enclosed(telling, file)
@@ -125,6 +128,14 @@ class Telegram:
                 return Deferred(Reason.PROVIDER_UNAVAILABLE)
         words, shows = _with_its_address(text.body, file)
         return await self._call(telling, "sendMessage", bot_api.message(words, shows, telling.replies_to))
+
+    async def _rewrite(self, telling: Telling, message: int) -> Said | None:
+        """The words in the place of an earlier text. None where that is gone, and they are to be said below."""
+        rest = bot_api.rewritten(message, telling.text.body, telling.text.buttons)
+        said = await self._call(telling, "editMessageText", rest)
+        if _says(said, (bot_api.NOT_MODIFIED,)):  # pressed twice: it reads so already
+            return Answer(200, bot_api.encoded(ok=True, result={"message_id": message}))
+        return None if _says(said, bot_api.NOT_TO_EDIT) and _may_go_on(telling) else said
 
     async def _say_enclosed(self, telling: Telling, file: Attachment) -> Said | None:
         """The words below their picture or document. None where they must go alone, and nothing was said yet."""

@@ -56,6 +56,7 @@ class Phones:
         readers: Iterable[str] = (),
         media: dict[str, Any] | None = None,
         edits: str | None = None,
+        buttons: Sequence[Sequence[dict[str, str]]] = (),
     ) -> None:
         """One text arrived at `to`, and at the phones of all `readers` where `to` is a channel.
 
@@ -75,6 +76,8 @@ class Phones:
         }
         if media is not None:
             line["media"] = media
+        if buttons:
+            line["buttons"] = buttons
         if edits is not None:
             line["edits"] = edits
         encoded = json.dumps(line, separators=(",", ":")).encode()

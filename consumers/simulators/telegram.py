@@ -99,6 +99,7 @@ class Sent:
     target: str
     text: str
     media: dict[str, Any] | None = None
+    buttons: list[list[dict[str, str]]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -250,7 +251,7 @@ class TelegramSimulator:
         self._check_pace(bot, chat)
         if fault is not None and fault != 505:
             raise _fault_of(fault)
-        message = self._take(bot, chat, target, text, file_id)
+        message = self._take(bot, chat, target, text, file_id, _buttons(asked))
         if fault == 505 and request.transport is not None:
             request.transport.abort()
         return _result(message)
@@ -293,13 +294,14 @@ class TelegramSimulator:
         if is_text and sent.media is not None:
             raise Wrong(400, "Bad Request: there is no text in the message to edit")
         self._check_pace(bot, chat)
-        if sent.text == text:
+        buttons = _buttons(asked)
+        if (sent.text, sent.buttons) == (text, buttons):
             raise Wrong(
                 400,
                 "Bad Request: message is not modified: specified new message content and reply markup are exactly "
                 "the same as a current content and reply markup of the message",
             )
-        sent.text = text
+        sent.text, sent.buttons = text, buttons
         self._show(bot, chat, identity, sent, edits=str(identity))
         return _result({**self._message(bot, chat, identity, sent), "edit_date": int(self._now())})
 
@@ -357,9 +359,17 @@ class TelegramSimulator:
             return Bucket(self._config.group_per_minute / 60, self._config.group_per_minute)
         return Bucket(self._config.chat_per_second, self._config.chat_burst)
 
-    def _take(self, bot: Bot, chat: int, target: str, text: str, file_id: str | None) -> dict[str, object]:
+    def _take(
+        self,
+        bot: Bot,
+        chat: int,
+        target: str,
+        text: str,
+        file_id: str | None,
+        buttons: list[list[dict[str, str]]],
+    ) -> dict[str, object]:
         bot.said += 1
-        sent = bot.sent[chat, bot.said] = Sent(target, text, bot.files[file_id][1] if file_id else None)
+        sent = bot.sent[chat, bot.said] = Sent(target, text, bot.files[file_id][1] if file_id else None, buttons)
         self._show(bot, chat, bot.said, sent)
         message = self._message(bot, chat, bot.said, sent)
         if file_id is None:
@@ -381,6 +391,7 @@ class TelegramSimulator:
             text=sent.text,
             readers=map(str, channel.subscribers) if channel is not None else (),
             media=sent.media,
+            buttons=sent.buttons,
             **more,
         )
 
@@ -479,7 +490,8 @@ class TelegramSimulator:
 
     async def _inbound(self, request: web.Request) -> web.Response:
         """A citizen acts: {"from": chat id, "text": "/start"}, {"from": …, "action": "block" | "unblock"},
-        {"from": …, "action": "press", "data": "SAFE:8f3c"}; a group: {"from": …, "action": "migrate", "to": …}.
+        {"from": …, "press": "SAFE:8f3c"}, below the bot's last text there; a group: {"from": …, "action": "migrate",
+        "to": …}.
 
         "account" is the bot's id; without it the first bot is meant.
         """
@@ -501,10 +513,14 @@ class TelegramSimulator:
         maria = {"id": chat, "is_bot": False, "first_name": "Maria", "language_code": "it"}
         if (action := said.get("action")) in ("block", "unblock"):
             return {"my_chat_member": self._door(bot, chat, shut=action == "block")}
-        if action == "press":
+        if action == "press" or "press" in said:
             identity = f"{chat}{bot.update_id}"
             bot.pressed[identity] = self._now()
-            instance = {"id": identity, "from": maria, "chat_instance": "1", "data": str(said.get("data", ""))}
+            instance = {"id": identity, "from": maria, "chat_instance": "1"}
+            instance["data"] = str(said.get("press", said.get("data", "")))
+            last = max((number for where, number in bot.sent if where == chat), default=None)
+            if last is not None:
+                instance["message"] = self._message(bot, chat, last, bot.sent[chat, last])
             return {"callback_query": instance}
         bot.said += 1
         message = {"message_id": bot.said, "date": int(self._now())}
@@ -600,6 +616,20 @@ def _text(asked: dict[str, Any]) -> str:
     if _units(text) > LONGEST_TEXT:
         raise Wrong(400, "Bad Request: message is too long")
     return text
+
+
+def _buttons(asked: dict[str, Any]) -> list[list[dict[str, str]]]:
+    """The inline keyboard of a call, checked as the server checks it."""
+    markup = asked.get("reply_markup") or {}
+    rows: list[list[dict[str, str]]] = (json.loads(markup) if isinstance(markup, str) else markup).get(
+        "inline_keyboard", []
+    )
+    for button in (one for row in rows for one in row):
+        if not str(button.get("text", "")).strip():
+            raise Wrong(400, "Bad Request: inline keyboard button text must be non-empty")
+        if not 1 <= len(str(button.get("callback_data", "")).encode()) <= 64:
+            raise Wrong(400, "Bad Request: BUTTON_DATA_INVALID")
+    return rows
 
 
 def _caption(asked: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ from aiohttp import ClientSession
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alerting.buttons import Button
 from alerting.domain.delivery import (
     Accepted,
     ChannelHalted,
@@ -381,6 +383,43 @@ async def test_a_pressed_button_waits_for_its_answer_and_takes_one(
         said = await call(telegram_server, http, "answerCallbackQuery", callback_query_id=press.identity)
         assert said.get("result") is answer
     assert said["description"].startswith("Bad Request: query is too old")
+
+
+async def test_buttons_stand_below_an_answer_and_a_press_has_it_written_anew(
+    telegram: Telegram, telegram_server: Served, http: ClientSession
+) -> None:
+    account = telegram_account(telegram_server.base_url)
+    await tell(telegram_server, http, "config", {"chat_burst": 10})
+    asks = Text("Che cosa vuoi ricevere?", buttons=((Button("✅ Eventi", "-eventi~1"),), (Button("📍", "zone~2"),)))
+    assert isinstance(await telegram.send(account, "5001", asks, "1.1.1"), Accepted)
+    await tell(telegram_server, http, "inbound", {"from": "5001", "press": "-eventi~1"})
+    (update,) = (await call(telegram_server, http, "getUpdates"))["result"]
+    press = read_update(update)
+    assert isinstance(press, Pressed) and (press.data, press.sender) == ("-eventi~1", "5001")
+    assert press.message is not None
+    anew = replace(asks, body="Fatto.", buttons=((Button("⬜ Eventi", "+eventi~3"),),), edits=press.message)
+    for _ in range(2):  # to write it anew twice is once
+        assert await telegram.send(account, "5001", anew, "1.2.1") == Accepted(str(press.message))
+    lines = await received(telegram_server, http)
+    assert [(line["text"], line.get("edits"), line["buttons"][0][0]["text"]) for line in lines] == [
+        ("Che cosa vuoi ricevere?", None, "✅ Eventi"),
+        ("Fatto.", str(press.message), "⬜ Eventi"),
+    ]
+    gone = replace(anew, edits=4711)
+    assert isinstance(await telegram.send(account, "5001", gone, "1.3.1"), Accepted), "what is gone is said below"
+    assert len(await received(telegram_server, http)) == 3
+
+
+def test_a_press_in_a_group_or_of_somebody_elses_text_has_no_message_to_write_anew() -> None:
+    in_a_group = {"message_id": 7, "chat": {"id": -4001, "type": "group"}}
+    anothers = {"message_id": 7, "chat": {"id": 5002, "type": "private"}}
+    odd = {"message_id": True, "chat": {"id": 5001, "type": "private"}}
+    for message in (None, in_a_group, anothers, odd):
+        press = {"id": "1", "from": {"id": 5001}, "data": "x", "message": message}
+        read = read_update({"callback_query": press})
+        assert isinstance(read, Pressed) and read.message is None
+    long = read_update({"callback_query": {"id": "1", "from": {"id": 5001}, "data": "x" * 65}})
+    assert isinstance(long, Pressed) and long.data == ""
 
 
 async def test_a_group_says_where_it_went_and_is_not_there_any_more(

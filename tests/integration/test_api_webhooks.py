@@ -189,6 +189,12 @@ async def test_the_spinner_of_a_pressed_button_ends_by_the_answer_itself(town: T
         {"method": "answerCallbackQuery", "callback_query_id": "4382bfdwdsb323b2d9"},
     )
     assert await town.rows(tables.InboundMessage) == []
+    below = press | {"message": {"message_id": 77, "chat": {"id": 5001, "type": "private"}}}
+    for _ in range(2):  # told twice, kept once
+        await town.ask("POST", TELEGRAM, None, json={"update_id": 9, "callback_query": below}, headers=headers)
+    (row,) = await town.rows(tables.InboundMessage)
+    said = json.loads(town.seal.open(row.sealed))
+    assert (said["sender"], said["kind"], said["payload"]) == ("5001", "press", "77 SAFE:8f3c")
 
 
 async def test_telegram_without_the_secret_is_refused(town: Town) -> None:

@@ -1,6 +1,7 @@
 """What citizens choose by message, and what the five comuni tell them they know."""
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,6 +10,7 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import issuing
+from alerting.buttons import Menu, menu_of
 from alerting.choosing import ChoicesPage, choices_of, known_of, put_in_order
 from alerting.domain.authority import filled
 from alerting.domain.choice_words import Choice
@@ -18,7 +20,7 @@ from alerting.domain.keywords import ListPlaces, understand
 from alerting.domain.notices import ROME
 from alerting.persistence import tables
 from alerting.postmarks import Postmarks
-from alerting.subscribing import Subscriber, join, shut
+from alerting.subscribing import Subscriber, find, join, shut
 from consumers.fanout import FanOut
 from consumers.inbound import Inbound
 from tests.integration.calcinaia import (
@@ -228,3 +230,97 @@ async def test_who_changes_the_order_while_a_fan_out_goes_from_account_to_accoun
             assert len((await session.scalars(mine)).all()) == told
             whole = await session.get_one(tables.Dispatch, dispatch)
             assert whole.audience == whole.last_seq == told + 1, "they, and the public channel"
+
+
+# ── buttons on Telegram ─────────────────────────────────────────────────────────────────────────────
+
+CHAT = "5001"
+
+
+@dataclass
+class Bot:
+    """Somebody in a chat with Calcinaia's bot, who writes and presses what stands below its last answer."""
+
+    desk: Desk
+
+    async def writes(self, words: str) -> str | None:
+        return await self.desk.receives(words, sender=CHAT, channel=Channel.TELEGRAM)
+
+    async def presses(self, data: str) -> str | None:
+        return await self.desk.receives(None, sender=CHAT, channel=Channel.TELEGRAM, kind="press", payload=f"77 {data}")
+
+    async def shows(self) -> Menu:
+        async with self.desk.database.read() as session:
+            last = select(tables.Dispatch).order_by(tables.Dispatch.id.desc()).limit(1)
+            return menu_of((await session.scalars(last)).one().reply_menu)
+
+    async def data_of(self, words: str) -> str:
+        rows = (await self.shows()).rows
+        return next(button.data for row in rows for button in row if words in button.text)
+
+    async def person(self) -> tables.Recipient:
+        telegram = CALCINAIA.channel(Channel.TELEGRAM)
+        assert telegram is not None
+        async with self.desk.database.read() as session:
+            address = await find(session, Subscriber(CALCINAIA, telegram, CHAT), SEAL)
+            assert address is not None
+            return await session.get_one(tables.Recipient, address.recipient_id)
+
+
+@one_database
+async def test_topics_are_switched_by_buttons_and_the_message_is_written_anew(desk: Desk) -> None:
+    maria = Bot(desk)
+    assert await maria.writes("/start") == CALCINAIA.texts.welcome
+    assert (await maria.shows()).edits is None
+    events = await maria.data_of("Eventi")
+    for _ in range(2):  # Telegram tells it twice, or they press twice: it is off, and not on again
+        answer = await maria.presses(events)
+        assert answer is not None and "emergenze e disservizi, raccolta porta a porta, notizie" in answer
+        shown = await maria.shows()
+        assert shown.edits == 77
+        assert [row[0].text[0] for row in shown.rows[:-1]] == ["✅", "⬜", "✅"]
+    assert choices_of(await maria.person()).topics == frozenset(Topic) - {Topic.EVENTI}
+    await maria.presses(await maria.data_of("Eventi"))
+    assert choices_of(await maria.person()).topics == frozenset(Topic)
+
+
+@one_database
+async def test_where_they_live_is_chosen_from_a_list(desk: Desk) -> None:
+    maria = Bot(desk)
+    await maria.writes("/start")
+    await maria.presses(await maria.data_of("Dove abiti"))
+    names = [button.text for row in (await maria.shows()).rows for button in row]
+    assert names == ["Calcinaia capoluogo", "Fornacette", "Tutto il Comune", "← Indietro"]
+    answer = await maria.presses(await maria.data_of("Fornacette"))
+    assert answer == filled(CALCINAIA.texts.place_kept, luoghi="Fornacette")
+    assert (await maria.person()).located
+    assert "Eventi" in (await maria.shows()).rows[1][0].text
+
+
+@one_database
+async def test_a_link_that_names_the_frazione_keeps_it_and_says_so(desk: Desk) -> None:
+    maria = Bot(desk)
+    answer = await maria.writes("/start fornacette")
+    assert answer is not None and answer.startswith(CALCINAIA.texts.welcome)
+    assert filled(CALCINAIA.texts.place_kept, luoghi="Fornacette") in answer
+    assert (await maria.person()).located
+
+
+@one_database
+async def test_forged_buttons_are_ignored_and_who_has_left_is_told_how_to_join(desk: Desk) -> None:
+    maria = Bot(desk)
+    await maria.writes("/start")
+    events = await maria.data_of("Eventi")
+    for forged in ("-eventi", "-eventi~0123456789abcdef", events[:-1], "x" * 64, "~", events.replace("-", "+")):
+        assert await maria.presses(forged) is None
+    assert choices_of(await maria.person()).topics == frozenset(Topic)
+    assert await maria.writes("/stop") == CALCINAIA.texts.goodbye
+    assert await maria.presses(events) == CALCINAIA.texts.ask_join
+    assert (await maria.shows()) == Menu(edits=77), "and the buttons are gone"
+
+
+@one_database
+async def test_on_whatsapp_there_are_no_buttons(desk: Desk) -> None:
+    await writes(desk, "Attiva")
+    async with desk.database.read() as session:
+        assert {row.reply_menu for row in await session.scalars(select(tables.Dispatch))} == {None}

@@ -22,12 +22,14 @@ def upgrade() -> None:
     op.create_index(
         "recipients_ranked", "recipients", ["authority", "ranked_at"], postgresql_where=some, sqlite_where=some
     )
+    op.add_column("dispatches", sa.Column("reply_menu", sa.JSON(), nullable=True))
     _cover(["authority", "live", "located", "topics"])
 
 
 def downgrade() -> None:
     """Everybody is told of everything again, at any hour."""
     _cover(["authority", "live", "located"])
+    op.drop_column("dispatches", "reply_menu")
     op.drop_index("recipients_ranked", "recipients")
     for column in ("ranked_at", "quiet_to", "quiet_from", "topics"):
         op.drop_column("recipients", column)
