@@ -262,7 +262,8 @@ async def write_choices(
 def _choices(said: ChoicesIn) -> Choices:
     if said.language not in LANGUAGES:
         raise refusal([Objection("language", f"no alert is written in it: one of {', '.join(LANGUAGES)}")])
-    quiet = said.quiet and Quiet(time.fromisoformat(said.quiet.begins), time.fromisoformat(said.quiet.ends))
+    hours = said.quiet
+    quiet = Quiet(time.fromisoformat(hours.begins), time.fromisoformat(hours.ends)) if hours else None
     if quiet and quiet.begins == quiet.ends:
         raise refusal([Objection("quiet/ends", "is when it begins: leave the quiet hours out, or say when they end")])
     return Choices(frozenset(said.topics) | {Topic.EMERGENZE}, quiet, said.language)

@@ -47,7 +47,8 @@ async def ask(town: Town, method: str, path: str, **more: Any) -> Answer:
 
 
 async def row_of(town: Town, recipient: int) -> tables.Recipient:
-    return next(row for row in await town.rows(tables.Recipient) if row.id == recipient)
+    async with town.database.read() as session:
+        return await session.get_one(tables.Recipient, recipient)
 
 
 # ── the page ────────────────────────────────────────────────────────────────────────────────────────
