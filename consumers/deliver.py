@@ -7,8 +7,8 @@ at each slot and reports what became of each. The recorder writes that down and 
 
 import asyncio
 import time
-from collections.abc import Awaitable
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -65,11 +65,13 @@ LOOKS_FOR_WITHDRAWN = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Saying:
-    """What a dispatch says on one account, since when, and what that costs for each person."""
+    """What a dispatch says on one account, since when, and what that costs for each person; `in_others` to whoever reads
+    another language."""
 
     text: Text
     issued_at: datetime
     price: Price | None
+    in_others: Mapping[str, Text] = field(default_factory=dict)
 
 
 class Delivery:
@@ -118,7 +120,16 @@ class Delivery:
         if _now() >= batch.not_after:
             return await self._end(message, batch, account, Reason.EXPIRED)
         line = self._line(account)
-        held = Held(message, batch, account, saying.text, saying.issued_at, arrived, price=saying.price)
+        held = Held(
+            message,
+            batch,
+            account,
+            saying.text,
+            saying.issued_at,
+            arrived,
+            price=saying.price,
+            in_others=saying.in_others,
+        )
         if line.is_full(batch.lane) and line.has(batch):
             return await self._leave_waiting(message, batch)
         if line.is_full(batch.lane) and line.halted:
@@ -161,9 +172,10 @@ class Delivery:
                 return None
             alert = await session.get(tables.Alert, dispatch.alert) if dispatch.alert else None
             enclosure = await _enclosure(session, alert, account) if alert else None
-            text = text_of(dispatch, alert, account, enclosure)
-            price = costs.price(account.channel, account.micro_euro, dispatch.lane, text.body)
-            self._sayings[key] = Saying(text, dispatch.issued_at, price)
+            said = text_of(dispatch, alert, account, enclosure)
+            price = costs.price(account.channel, account.micro_euro, dispatch.lane, said.body)
+            others = in_other_languages(said, alert, account) if alert else {}
+            self._sayings[key] = Saying(said, dispatch.issued_at, price, others)
             while len(self._sayings) > TEXTS_KEPT or self._bytes_kept() > MOST_BYTES_KEPT:
                 oldest = next(iter(self._sayings))
                 if oldest == key:
@@ -197,7 +209,8 @@ class Delivery:
         started = time.perf_counter()
         outcome: Outcome
         try:
-            outcome = await self._adapter.send(account, self._seal.open(claimed.sealed), held.text, reference)
+            said = held.in_others.get(claimed.language, held.text)
+            outcome = await self._adapter.send(account, self._seal.open(claimed.sealed), said, reference)
         except ChannelHalted as halt:
             await self._halt(account, halt.cause)
             outcome = Deferred(Reason.CHANNEL_HALTED, timedelta(seconds=PROBE_EVERY), whole_account=True)
@@ -382,6 +395,17 @@ def answer_in_template(words: str) -> tuple[str, ...]:
     """A reply as the five contents of the registered template, in one line each."""
     again = "se serve altro, scrivi di nuovo qui."
     return "risposta al tuo messaggio", "in questa conversazione", "adesso", " ".join(words.split()), again
+
+
+def in_other_languages(text: Text, alert: tables.Alert, account: Account) -> dict[str, Text]:
+    """The same for whoever reads another of the alert's languages: it begins in that. Rendered once, like the text."""
+    said, found = cap_json.from_json(alert.document), {}
+    for language in rendering.other_tongues(said):
+        rendered = rendering.led_by(said, rendering.FORM_OF[account.channel], language, link=text.enclosure is None)
+        if rendered is not None:
+            variables = rendered.variables if text.template else ()
+            found[language] = replace(text, body=rendered.body, variables=variables, subject=rendered.subject)
+    return found
 
 
 def _same(row: tables.Batch, batch: BatchReady) -> bool:

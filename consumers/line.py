@@ -7,7 +7,7 @@ share a line: within a lane each has its turn.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -67,6 +67,8 @@ class Held:
     settled: bool = False
     quiet_until: float = 0.0
     """Until when (Unix time) it is known who of a routine batch has quiet hours."""
+    in_others: Mapping[str, Text] = field(default_factory=dict)
+    """What is said to whoever reads another language, by its code; empty where the alert is in one alone."""
     rests_at_least: timedelta = timedelta(0)
     price: Price | None = None
     moved: float = field(default_factory=time.monotonic)
@@ -278,6 +280,9 @@ class Line:
                 session, batch.dispatch, batch.first, batch.last, most=most, now=now, until=now + CLAIM_LASTS
             )
             claimed = await self._whom_we_may_tell(session, held, chosen, now)
+            if held.in_others and claimed:
+                read = await ledger.languages(session, batch.dispatch, [one.seq for one in claimed])
+                claimed = [one._replace(language=read.get(one.seq, "")) for one in claimed]
         dropped = held.exhausted
         in_vain = dropped or self._halted_at != halted_before  # the breaker opened while we claimed
         if len(chosen) < most and not dropped:

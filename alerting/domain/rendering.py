@@ -157,6 +157,40 @@ def render(alert: Alert, form: Form = Form.TEMPLATE, *, parts: int = SMS_PARTS, 
             assert_never(form)
 
 
+def led_by(alert: Alert, form: Form, language: str, *, link: bool = False) -> Rendering | None:
+    """The text for somebody who reads another language: it begins in that, and then all is said in Italian.
+
+    None where the alert is not in it, where there is no room for both, and in an SMS, each part of which is paid:
+    then the text of `render` says it at its end, as to everybody.
+    """
+    first = alert.first
+    if form is Form.SMS or language == first.tongue:
+        return None
+    by_tongue = dict(zip(_other_tongues(alert, first), _translations(alert, first), strict=True))
+    lead = by_tongue.pop(language, "")
+    if not lead:
+        return None
+    said = replace(_said(alert, link=link), translations=tuple(by_tongue.values()))
+    written = {Form.CHAT: _chat, Form.MAIL: _mail, Form.PUSH: _push}.get(form)
+    gap = "\n\n" if form is Form.MAIL else "\n"
+    compose = _led_template(lead) if written is None else lambda one: f"{lead}{gap}{written(one)}"
+    fitted = _fitted(said, compose, _ruler(form))
+    if _lost(said, fitted) or _ruler(form).over(compose(fitted)) > 0:
+        return None
+    variables = _led_variables(fitted, lead) if form is Form.TEMPLATE else ()
+    subject = _subject(said) if form in (Form.MAIL, Form.PUSH) else ""
+    return Rendering(compose(fitted), variables, subject=subject)
+
+
+def other_tongues(alert: Alert) -> tuple[str, ...]:
+    """The languages an alert is in beside the one shown first: `en`, `de`."""
+    return tuple(_other_tongues(alert, alert.first))
+
+
+def _other_tongues(alert: Alert, first: Info) -> Iterator[str]:
+    return iter(dict.fromkeys(info.tongue for info in alert.infos if info.tongue != first.tongue))
+
+
 def whole(alert: Alert, form: Form = Form.TEMPLATE, *, link: bool = False) -> Rendering:
     """The text in the language shown first, with nothing left out, so that its length says by how much it is too long.
 
@@ -425,6 +459,15 @@ def _chat(said: Said) -> str:
         return "\n".join([*filter(None, lines), f"Cosa fare: {_what_to_do(said)}"])
     act = _what_to_do(replace(said, exercise=False))
     return "\n".join([*filter(None, lines), f"Cosa fare: {act}", *said.translations, *_closing(said)])
+
+
+def _led_variables(said: Said, lead: str) -> tuple[str, ...]:
+    opening, *others = _variables(said)
+    return (f"{lead} – {opening}", *others)
+
+
+def _led_template(lead: str) -> Callable[[Said], str]:
+    return lambda said: TEMPLATE.format(*_led_variables(said, lead))
 
 
 def _push(said: Said) -> str:

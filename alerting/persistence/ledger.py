@@ -28,7 +28,7 @@ class Claimed(NamedTuple):
 
     `sealed` is None when they have left meanwhile; `again` when whoever tried before did not live to tell;
     `maybe_told` when an earlier attempt may have arrived. `not_before` (Unix time) is until when the provider wants
-    this person left alone.
+    this person left alone. `language` is what they read, where somebody asked for it.
     """
 
     seq: int
@@ -39,6 +39,7 @@ class Claimed(NamedTuple):
     maybe_told: bool = False
     fingerprint: bytes | None = None
     not_before: float = 0.0
+    language: str = ""
 
 
 class Recorded(NamedTuple):
@@ -152,6 +153,18 @@ async def put_off(session: AsyncSession, dispatch: int, seqs: Sequence[int], rea
         ),
         {"dispatch": dispatch, "seqs": json.dumps(list(seqs)), "reason": reason.value, "due_at": due_at},
     )
+
+
+async def languages(session: AsyncSession, dispatch: int, seqs: Sequence[int]) -> dict[int, str]:
+    """What these people of an audience read. Asked only where an alert is in several languages."""
+    rows = await session.execute(
+        text(
+            f"""SELECT d.seq, r.language FROM deliveries d JOIN recipients r ON r.id = d.recipient_id
+                 WHERE d.dispatch_id = :dispatch AND d.seq IN ({dialects.numbers(session, "seqs")})"""
+        ),
+        {"dispatch": dispatch, "seqs": json.dumps(list(seqs))},
+    )
+    return {row.seq: row.language for row in rows}
 
 
 class Quiet(NamedTuple):
