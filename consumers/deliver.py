@@ -65,8 +65,10 @@ LOOKS_FOR_WITHDRAWN = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Saying:
-    """What a dispatch says on one account, since when, and what that costs for each person; `in_others` to whoever reads
-    another language."""
+    """What a dispatch says on one account, since when, and what that costs for each person.
+
+    `in_others` is for whoever reads another language.
+    """
 
     text: Text
     issued_at: datetime
