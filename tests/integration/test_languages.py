@@ -71,7 +71,7 @@ async def test_the_languages_of_some_of_an_audience_are_asked_for_at_once(town: 
     assert found == {1: "it", 2: "it"}
 
 
-@pytest.mark.parametrize("form", [form for form in Form if form is not Form.SMS])
+@pytest.mark.parametrize("form", [form for form in Form if form not in (Form.SMS, Form.PANEL)])
 def test_a_text_that_begins_in_another_language_says_all_in_italian_and_that_language_once(form: Form) -> None:
     alert = compose(flood(), CALCINAIA, datetime.now(UTC), None)
     assert other_tongues(alert) == ("en", "de")
