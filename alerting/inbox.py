@@ -75,7 +75,11 @@ def _written(told: Told) -> tuple[str, dict[str, Any]]:
     match told:
         case InboundText():
             said = {"sender": told.sender, "text": told.text, "kind": told.kind, "payload": told.payload}
-            return told.provider_message_id, said | ({"also": told.also} if told.also else {})
+            said["said_at"] = told.at.isoformat()
+            more: dict[str, Any] = {"also": told.also} if told.also else {}
+            if told.point:
+                more["point"] = {"lat": told.point.lat, "lon": told.point.lon}
+            return told.provider_message_id, said | more
         case Blocked(sender, at) | Unblocked(sender, at):
             kind = "blocked" if isinstance(told, Blocked) else "unblocked"
             said = {"sender": sender, "text": None, "kind": kind, "payload": None, "at": at.isoformat()}

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from alerting.domain.delivery import Progress, Reason
+from geo.shapes import Point
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,20 @@ class InboundText:
     at: datetime
     payload: str | None = None
     also: str | None = None
+    point: Point | None = None
+    """Where they say they are, of a shared position: a place on Earth, or none."""
+
+
+def shared_position(said: object) -> Point | None:
+    """The place of a shared position, as WhatsApp and Telegram alike write it. None where it is nowhere on Earth."""
+    lat, lon = (said.get("latitude"), said.get("longitude")) if isinstance(said, dict) else (None, None)
+    if isinstance(lat, bool) or isinstance(lon, bool):
+        return None
+    if not isinstance(lat, int | float) or not isinstance(lon, int | float):
+        return None
+    if not (-90 <= lat <= 90 and -180 <= lon <= 180):  # nor NaN, which JSON readers let in and is between nothing
+        return None
+    return Point(float(lat), float(lon))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import hmac
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from alerting.webhooks import Blocked, InboundText, Moved, Pressed, Unblocked
+from alerting.webhooks import Blocked, InboundText, Moved, Pressed, Unblocked, shared_position
 
 ALLOWED_UPDATES = ("message", "callback_query", "my_chat_member")
 """What Telegram is asked to tell us: a channel's own posts, and what is edited, are nothing to us."""
@@ -45,7 +45,8 @@ def _inbound(message: dict[str, object]) -> InboundText | None:
         return None
     words = message.get("text") or message.get("caption")
     text = words if isinstance(words, str) else None
-    return InboundText(f"{chat}:{identity}", "", chat, text, kind, at)
+    point = shared_position(message.get("location")) if kind == "location" else None
+    return InboundText(f"{chat}:{identity}", "", chat, text, kind, at, point=point)
 
 
 def _door(changed: dict[str, object]) -> Blocked | Unblocked | None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from alerting.domain.delivery import Progress, Reason
 from alerting.domain.recipients import BSUID
-from alerting.webhooks import InboundText, Receipt, Renumbered, TemplateChanged, Webhook
+from alerting.webhooks import InboundText, Receipt, Renumbered, TemplateChanged, Webhook, shared_position
 
 PROGRESS = {
     "sent": Progress.SENT,
@@ -156,7 +156,8 @@ def _inbound(message: dict[str, object], account: str) -> InboundText | None:
     if identity is None or kind is None or at is None or sender is None:
         return None
     text, payload = _words(kind, message.get(kind))
-    return InboundText(identity, account, sender, text, kind, at, payload, bsuid if number else None)
+    point = shared_position(message.get("location")) if kind == "location" else None
+    return InboundText(identity, account, sender, text, kind, at, payload, bsuid if number else None, point)
 
 
 def _moved(message: dict[str, object], account: str) -> Renumbered | None:

@@ -27,6 +27,7 @@ from consumers.channel import Text
 from consumers.channels.bot_api import classify
 from consumers.channels.telegram import WRITTEN_LATELY, Lately, Telegram
 from consumers.simulators.serving import Served
+from geo.shapes import Point
 from tests.contract.fornacette import (
     TELEGRAM_BOT,
     TELEGRAM_TOKEN,
@@ -511,7 +512,7 @@ def test_the_documented_updates() -> None:
     """Facts re-typed from core.telegram.org/bots/api#update, November 2026."""
     assert read_update(a_message(text="STOP")) == InboundText("5001:7", "", "5001", "STOP", "text", AT)
     place = read_update(a_message(location={"latitude": 43.66, "longitude": 10.6}))
-    assert place == InboundText("5001:7", "", "5001", None, "location", AT)
+    assert place == InboundText("5001:7", "", "5001", None, "location", AT, point=Point(43.66, 10.6))
     picture = read_update(a_message(photo=[], caption="L'argine"))
     assert picture == InboundText("5001:7", "", "5001", "L'argine", "photo", AT)
     assert read_update(a_door("kicked")) == Blocked("5001", AT)

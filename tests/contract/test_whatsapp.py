@@ -30,6 +30,7 @@ from consumers.channels.whatsapp import WhatsApp
 from consumers.channels.whatsapp_errors import BadParameter, MediaSpoilt, TemplateWithdrawn, classify
 from consumers.simulators import whatsapp as simulator
 from consumers.simulators.serving import Served
+from geo.shapes import Point
 from tests.contract.fornacette import (
     WHATSAPP_NUMBER,
     WHATSAPP_TOKEN,
@@ -511,7 +512,7 @@ def test_the_documented_inbound_messages() -> None:
     reply = inbound(type="interactive", interactive=tapped)
     assert reply == InboundText("wamid.HBg", "1065", MARIA, "Serve aiuto", "interactive", AT, "HELP:8f3c")
     place = inbound(type="location", location={"latitude": 43.66, "longitude": 10.6})
-    assert place == InboundText("wamid.HBg", "1065", MARIA, None, "location", AT)
+    assert place == InboundText("wamid.HBg", "1065", MARIA, None, "location", AT, point=Point(43.66, 10.6))
     picture = inbound(type="image", image={"id": "1", "mime_type": "image/jpeg", "caption": "L'argine"})
     assert picture is not None and picture.text == "L'argine"
     odd = inbound(type="unsupported", errors=[{"code": 131051}])

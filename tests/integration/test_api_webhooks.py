@@ -128,6 +128,7 @@ async def test_a_text_is_stored_sealed_and_once_however_often_meta_repeats_it(to
         "text": "Attiva però subito",
         "kind": "text",
         "payload": None,
+        "said_at": "2026-11-18T11:06:40+00:00",
     }
     (promise,) = await town.rows(tables.OutboxMessage)
     assert (promise.lane.value, promise.exchange, promise.message_id) == ("reply", "inbound", f"inbound:{row.id}")
