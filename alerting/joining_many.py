@@ -145,7 +145,7 @@ async def _gone(session: AsyncSession, people: Sequence[Joining], unknown: Itera
             tables.Consent.what == "leave",
             tables.Consent.authority.in_(codes),
         )
-        gone.update(map(bytes, await session.scalars(leaving)))
+        gone.update(bytes(fingerprint) for fingerprint in await session.scalars(leaving) if fingerprint)
     return gone
 
 
@@ -359,6 +359,8 @@ async def _reach(
             "what": "join",
             "keyword": (one.proof.words if one.proof else one.keyword or keyword)[:100],
             "policy_version": one.who.authority.policy.version,
+            "policy_sha256": one.who.authority.policy.sha256,
+            "said_at": one.who.wrote_at,
             "at": now,
             "given_on": one.proof.given_on if one.proof else None,
             "document": one.proof.document if one.proof else None,

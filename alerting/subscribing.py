@@ -23,13 +23,15 @@ from geo.shapes import Point
 class Subscriber:
     """Somebody at one address of one account of an authority, whether subscribed or not.
 
-    `also` is what else the provider calls them: the BSUID of whoever may hide their number tomorrow.
+    `also` is what else the provider calls them: the BSUID of whoever may hide their number tomorrow. `wrote_at` is when
+    they wrote what is acted upon, by the provider's clock; None where it was not they who wrote.
     """
 
     authority: Authority
     access: ChannelAccess
     address: str
     also: str = ""
+    wrote_at: datetime | None = None
 
 
 class SecondAddressTaken(Exception):
@@ -125,7 +127,7 @@ def _add_address(
             rank=rank,
         )
     )
-    _keep_proof(session, who.authority, who.access.channel, fingerprint, "join", keyword, now)
+    _keep_proof(session, who.authority, who.access.channel, fingerprint, "join", keyword, now, who.wrote_at)
 
 
 async def leave(session: AsyncSession, who: Subscriber, seal: Seal, *, keyword: str, now: datetime) -> bool:
@@ -139,9 +141,15 @@ async def leave(session: AsyncSession, who: Subscriber, seal: Seal, *, keyword: 
         if (address := await find(session, who, seal)) is None:
             break
         recipient = await session.get_one(tables.Recipient, address.recipient_id)
-        await end(session, recipient, who.authority, keyword=keyword, now=now)
+        await end(session, recipient, who.authority, keyword=keyword, now=now, wrote_at=who.wrote_at)
         was_in = True
     return was_in
+
+
+def note(session: AsyncSession, who: Subscriber, seal: Seal, what: str, *, keyword: str, now: datetime) -> None:
+    """Keep the proof of a command that changed nothing: for what was written before it and is heard later."""
+    fingerprint = seal.fingerprint(known_by(who.address))
+    _keep_proof(session, who.authority, who.access.channel, fingerprint, what, keyword, now, who.wrote_at)
 
 
 async def shut(session: AsyncSession, who: Subscriber, seal: Seal, *, keyword: str, now: datetime) -> None:
@@ -268,7 +276,13 @@ async def renew(
 
 
 async def end(
-    session: AsyncSession, recipient: tables.Recipient, authority: Authority, *, keyword: str, now: datetime
+    session: AsyncSession,
+    recipient: tables.Recipient,
+    authority: Authority,
+    *,
+    keyword: str,
+    now: datetime,
+    wrote_at: datetime | None = None,
 ) -> None:
     """Erase a recipient's addresses and places, and keep the proof that they asked for it."""
     # Before their row is touched: in the step in which a new outline serves that comes after the atlas, too.
@@ -282,7 +296,7 @@ async def end(
     )
     for address, channel in (await session.execute(theirs)).all():
         if address.fingerprint is not None:
-            _keep_proof(session, authority, channel, address.fingerprint, "leave", keyword, now)
+            _keep_proof(session, authority, channel, address.fingerprint, "leave", keyword, now, wrote_at)
         address.sealed = address.fingerprint = address.other_fingerprint = None
     await _forget_places(session, recipient)
 
@@ -436,6 +450,7 @@ def _keep_proof(
     what: str,
     keyword: str,
     now: datetime,
+    wrote_at: datetime | None = None,
 ) -> None:
     session.add(
         tables.Consent(
@@ -445,6 +460,8 @@ def _keep_proof(
             what=what,
             keyword=keyword[:100],
             policy_version=authority.policy.version,
+            policy_sha256=authority.policy.sha256,
+            said_at=wrote_at,
             at=now,
         )
     )

@@ -28,6 +28,7 @@ class AtTheDoor:
 
     who: Subscriber
     places: tuple[Place, ...]
+    keyword: str
 
 
 def names_of(who: Subscriber, seal: Seal) -> tuple[Key, ...]:
@@ -51,12 +52,22 @@ async def known(session: AsyncSession, names: Iterable[Key]) -> dict[Key, int]:
     return found
 
 
+async def have_left(session: AsyncSession, names: Iterable[Key]) -> list[Key]:
+    """Those of whom there is a proof that they left a comune, whichever it was."""
+    by_print: dict[bytes, list[Key]] = {}
+    for key in names:
+        by_print.setdefault(key[1], []).append(key)
+    proof = tables.Consent
+    left = select(proof.fingerprint).distinct().where(proof.fingerprint.in_(sorted(by_print)), proof.what == "leave")
+    return [key for print_ in await session.scalars(left) if print_ for key in by_print[bytes(print_)]]
+
+
 async def join_together(
     session: AsyncSession, people: Mapping[Key, AtTheDoor], seal: Seal, now: datetime
 ) -> dict[Key, int]:
     """Subscribe these, who are in nobody's list yet. The number of each one's address."""
     joining: Sequence[Joining] = [
-        Joining(one.who, one.places, live=not one.who.access.exercise, keyword=one.who.authority.keywords.join)
+        Joining(one.who, one.places, live=not one.who.access.exercise, keyword=one.keyword)
         for one in people.values()
     ]
     await join_many(session, joining, seal, keyword="", now=now)

@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from alerting import atlas, batching, choosing, metrics, subscribing
+from alerting import atlas, batching, choosing, metrics, ordering, subscribing
 from alerting.amqp import Incoming
 from alerting.buttons import Buttons, LiveIn, Menu, ShowChoices, ShowZones, Want, started_from
 from alerting.choosing import ChoicesPage
@@ -23,6 +23,7 @@ from alerting.domain.events import CitizenWrote
 from alerting.domain.lanes import Lane
 from alerting.domain.recipients import Place
 from alerting.gathering import Gathering
+from alerting.ordering import Came
 from alerting.persistence import Database, tables
 from alerting.sealing import Seal
 from alerting.subscribing import Subscriber
@@ -112,7 +113,7 @@ class Inbound:
             log.warning("a text for an account no authority has", account=row.account)
             return None
         authority, access = known
-        who = Subscriber(authority, access, said["sender"], said.get("also") or "")
+        who = self._subscriber(authority, access, row, said)
         if row.account in self._shared:
             authority, who, understood, answer = await self._act_for_one_of(session, row, said, now)
         else:
@@ -140,7 +141,7 @@ class Inbound:
     ) -> tuple[Authority, Subscriber, str, str]:
         """`_heed` for the comune of a shared number that was written to; who shuts the number shuts it for all."""
         them = [
-            Subscriber(self._authorities[code], access, said["sender"], said.get("also") or "")
+            self._subscriber(self._authorities[code], access, row, said)
             for code, access in self._shared[row.account]
         ]
         if said["kind"] in OF_THE_NUMBER:
@@ -160,6 +161,12 @@ class Inbound:
         account = self._account_of(row)
         return account is not None and account[1].channel is Channel.TELEGRAM
 
+    def _subscriber(
+        self, authority: Authority, access: ChannelAccess, row: tables.InboundMessage, said: dict[str, Any]
+    ) -> Subscriber:
+        wrote_at = ordering.written_at(said.get("said_at"), row.received_at)
+        return Subscriber(authority, access, said["sender"], said.get("also") or "", wrote_at)
+
     def _account_of(self, row: tables.InboundMessage) -> tuple[Authority, ChannelAccess] | None:
         known = self._accounts.get(row.account)
         return (self._authorities[known[0]], known[1]) if known else None
@@ -168,6 +175,12 @@ class Inbound:
         self, session: AsyncSession, rows: Sequence[tables.InboundMessage], now: datetime
     ) -> "dict[int, Answer]":
         """Of a crowd those who only join, and are not in yet: the answer to each, by the number of their text."""
+        everybody = [
+            self._subscriber(*account, row, said)
+            for row in rows
+            if (account := self._account_of(row)) and (said := self._said(row))
+        ]
+        await ordering.take_turns(session, everybody, self._seal)
         # Before anybody's own row: whoever comes with a new outline holds the atlas, and then wants all of these.
         await atlas.share(session)
         wrote: list[tuple[tuple[Key, ...], tables.InboundMessage, Subscriber, dict[str, Any]]] = []
@@ -177,7 +190,7 @@ class Inbound:
             if self._has_buttons(row):  # below each answer its own
                 continue
             if (account := self._account_of(row)) and (said := self._said(row)):
-                who = Subscriber(*account, said["sender"], said.get("also") or "")
+                who = self._subscriber(*account, row, said)
                 wrote.append((crowds.names_of(who, self._seal), row, who, said))
         before = [
             name
@@ -194,9 +207,11 @@ class Inbound:
             meaning = keywords.understand(said["text"] or "", who.authority.keywords)
             if isinstance(meaning, keywords.Join):
                 home, places_said = _home(meaning, who.authority)
-                joining[names[0]] = row, AtTheDoor(who, places_said), home
+                keyword = keywords.command_written(said["text"], who.authority.keywords)
+                joining[names[0]] = row, AtTheDoor(who, places_said, keyword), home
                 named |= dict.fromkeys(names, names[0])
-        for name in await crowds.known(session, named) if named else ():
+        # Whoever has ever left is looked at alone: they may have left after they wrote this.
+        for name in [*await crowds.known(session, named), *await crowds.have_left(session, named)] if named else ():
             joining.pop(named[name], None)
         if not joining:
             return {}
@@ -250,21 +265,24 @@ class Inbound:
             case keywords.Join():
                 # Only the keyword is kept as proof: people attach their names to it. Some name their frazione.
                 home, said = _home(meaning, who.authority)
-                _, is_new = await subscribing.join(
+                came = await ordering.join(
                     session,
                     who,
                     self._seal,
-                    keyword=who.authority.keywords.join,
+                    keyword=keywords.command_written(words, who.authority.keywords),
                     now=now,
                     live=not who.access.exercise,
                     places=said,
                 )
-                return _welcome(texts, home) if is_new else texts.already_subscribed
+                if came is not Came.NEW:
+                    return texts.already_subscribed if came is Came.ALREADY else texts.not_subscribed
+                return _welcome(texts, home)
             case keywords.Leave():
-                was_in = await subscribing.leave(
-                    session, who, self._seal, keyword=who.authority.keywords.leave, now=now
-                )
-                return texts.goodbye if was_in else texts.not_subscribed
+                keyword = keywords.command_written(words, who.authority.keywords)
+                came = await ordering.leave(session, who, self._seal, keyword=keyword, now=now)
+                if came is Came.NEW:
+                    return texts.goodbye
+                return texts.not_subscribed if came is Came.ALREADY else texts.already_subscribed
             case keywords.Place() | keywords.ForgetPlace() | keywords.ListPlaces():
                 return await self._place(session, who, meaning)
             case Topics() | NoEmergencies() | QuietHours() | Speaks() | KnownOfMe() | HowToChoose():

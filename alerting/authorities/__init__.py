@@ -1,5 +1,6 @@
 """The comuni this system speaks for: one TOML file each, checked as a whole before anybody speaks."""
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
@@ -51,6 +52,8 @@ WARNING_ZONE = re.compile(r"[A-Z][a-z]{3}-[A-Z][0-9]?")
 """The national department's name of a zone: "Tosc-A4"."""
 LANGUAGE = re.compile(r"[a-z]{2}")
 WEB = re.compile(r"https://[^\s/]+\.[a-z]{2,}(/\S*)?")
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 HOURS = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]")
 """From when until when: "22:00-07:00"."""
@@ -155,7 +158,7 @@ def _authority(path: Path, file: Table, file_hash: str) -> Authority | None:
     name = file.text("name")
     two_way = file.flag("two_way")
     contact = _contact(file.table("contact"), two_way=two_way)
-    policy = _policy(file.table("policy"))
+    policy = _policy(file.table("policy"), path)
     keywords = _keywords(file.table("keywords"), name)
     territory = read_territory(file.table("territory"), code, name)
     zones = file.texts("warning_zones")
@@ -215,8 +218,20 @@ def _contact(table: Table, *, two_way: bool) -> Contact:
     return contact
 
 
-def _policy(table: Table) -> Policy:
-    policy = Policy(table.matching("url", WEB, "an https:// address"), table.text("version"))
+def _policy(table: Table, path: Path) -> Policy:
+    """Its text may lie beside the file, as calcinaia.policy.txt: then it must be the one that is hashed."""
+    hint = "the SHA-256 of the policy's text, as `sha256sum` prints it"
+    policy = Policy(
+        table.matching("url", WEB, "an https:// address"),
+        table.text("version"),
+        table.matching("sha256", SHA256, hint),
+    )
+    beside = path.with_suffix(".policy.txt")
+    if beside.exists() and (found := hashlib.sha256(beside.read_bytes()).hexdigest()) != policy.sha256:
+        table.note(
+            f"{table.key('sha256')} is not that of {beside.name}; a new text is a new version: write its version "
+            f"and {found}"
+        )
     table.nothing_else()
     return policy
 

@@ -62,10 +62,14 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a citizen accepts by joining, and which edition of it. Its text is hashed elsewhere."""
+    """What a citizen accepts by joining, and which edition of it.
+
+    `sha256` is that of what stands at `url`, in hexadecimal: every proof of consent carries it.
+    """
 
     url: str
     version: str
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -263,6 +263,24 @@ def understand(text: str, keywords: Keywords) -> Meaning:
     )
 
 
+def command_written(text: str, keywords: Keywords) -> str:
+    """Of a text that joins or leaves the command alone, as they wrote it: never the name or the words beside it."""
+    if command := BOT_COMMAND.match(text):
+        return f"/{command['name']}"
+    core = _undressed(_split(text))
+    said = tuple(word.folded for word in core)
+    if said and (said[0] in STOPPING or "".join(said) in keywords.run_together):
+        return _as_written(core if said[0] not in STOPPING else core[:1], text)
+    for length in range(len(said), 0, -1):
+        if said[:length] in keywords.commands:
+            return _as_written(core[:length], text)
+    near = any(
+        len(said) == len(command) and edits("".join(said), "".join(command), most=FORGIVEN_MOST) <= FORGIVEN_MOST
+        for command in keywords.commands
+    )
+    return _as_written(core, text) if near else ""
+
+
 def clashes(one: Keywords, other: Keywords) -> tuple[str, ...]:
     """The commands that two comuni on one number could not tell apart, sorted; empty when there are none.
 

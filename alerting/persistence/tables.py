@@ -298,6 +298,8 @@ class Address(Table):
     not_before: Mapped[float] = mapped_column(Float, default=0.0)
     refused_at: Mapped[datetime | None] = mapped_column(Moment)
     refused_because: Mapped[str | None] = mapped_column(String(32))
+    unreachable_since: Mapped[datetime | None] = mapped_column(Moment)
+    """Since when a provider answers that nobody is there; null once anything arrived."""
 
     __table_args__ = (
         UniqueConstraint("account", "fingerprint", name="one_address_per_account"),
@@ -399,10 +401,13 @@ class Panel(Table):
 
 
 class Consent(Table):
-    """What somebody wrote to join or to leave, and under which policy. Never changed, never deleted.
+    """What somebody wrote to join or to leave, and under which policy. Never changed, never deleted: triggers refuse.
 
-    Of those who came with a list: `given_on` is the day they agreed, as the list says, and `document` the SHA-256 of
-    what the comune keeps as proof for all of it. `at` is when it was written here.
+    `keyword` is the command alone, as they wrote it; `said_at` when they did by the provider's clock, null where it was
+    not they who wrote; `at` when we read it. `policy_sha256` is that of the policy's text. Of those who came with a
+    list: `given_on` is the day they agreed, as the list says, and `document` the SHA-256 of what the comune keeps as
+    proof for all of it. Retention, and whoever asks for it, erases `fingerprint` and `keyword`, which is written down
+    in `erasures`: then nobody can tell whose it was.
     """
 
     __tablename__ = "consents"
@@ -410,13 +415,15 @@ class Consent(Table):
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     authority: Mapped[str] = mapped_column(ForeignKey("authorities.code"))
     channel: Mapped[Channel] = mapped_column(words(Channel))
-    fingerprint: Mapped[bytes] = mapped_column(Blob)
+    fingerprint: Mapped[bytes | None] = mapped_column(Blob)
     what: Mapped[str] = mapped_column(String(20))
     keyword: Mapped[str] = mapped_column(String(100))
     policy_version: Mapped[str] = mapped_column(String(40))
     at: Mapped[datetime] = mapped_column(Moment)
     given_on: Mapped[date | None] = mapped_column(Date)
     document: Mapped[bytes | None] = mapped_column(Blob)
+    said_at: Mapped[datetime | None] = mapped_column(Moment)
+    policy_sha256: Mapped[str | None] = mapped_column(String(64))
 
     __table_args__ = (Index("consents_by_fingerprint", "fingerprint"),)
 
@@ -430,6 +437,22 @@ class AreaDay(Table):
     day: Mapped[date] = mapped_column(Date, primary_key=True)
     area: Mapped[str] = mapped_column(String(100), primary_key=True)
     people: Mapped[int] = mapped_column(Integer)
+
+
+class Erasure(Table):
+    """That proofs lost their person: when, by whom, why (`retention`, `request`) and how many. Never changed either.
+
+    Open (`ended_at` null) only inside the transaction that erases: the triggers of `consents` let nothing else pass.
+    """
+
+    __tablename__ = "erasures"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    at: Mapped[datetime] = mapped_column(Moment)
+    actor: Mapped[str] = mapped_column(String(100))
+    why: Mapped[str] = mapped_column(String(20))
+    proofs: Mapped[int] = mapped_column(Integer, default=0)
+    ended_at: Mapped[datetime | None] = mapped_column(Moment)
 
 
 # ── what is said ────────────────────────────────────────────────────────────────────────────────────
@@ -931,6 +954,25 @@ class InboundMessage(Table):
     handled_at: Mapped[datetime | None] = mapped_column(Moment)
 
     __table_args__ = (UniqueConstraint("account", "provider_id", name="one_row_per_text"),)
+
+
+class Courtesy(Table):
+    """How much somebody wrote lately, by the keyed fingerprint of their address, and when they were answered what.
+
+    `since` is when their window began, `last` when they wrote last (Unix time), `texts` how many since. `answered` has
+    by kind of answer when it was given last. Kept for days, by `last`.
+    """
+
+    __tablename__ = "courtesies"
+
+    account: Mapped[str] = mapped_column(String(64), primary_key=True)
+    fingerprint: Mapped[bytes] = mapped_column(Blob, primary_key=True)
+    since: Mapped[float] = mapped_column(Float)
+    last: Mapped[float] = mapped_column(Float)
+    texts: Mapped[int] = mapped_column(Integer, default=0)
+    answered: Mapped[dict[str, float]] = mapped_column(JSON, default=dict)
+
+    __table_args__ = (Index("courtesies_by_age", "last"),)
 
 
 class PolledBot(Table):
