@@ -1,7 +1,7 @@
 """What a citizen wrote, understood and answered, in the reply lane."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_never
@@ -27,7 +27,7 @@ from alerting.ordering import Came
 from alerting.persistence import Database, tables
 from alerting.sealing import Seal
 from alerting.subscribing import Subscriber
-from consumers import crowds, sharing
+from consumers import crowds, politeness, sharing
 from consumers.crowds import AtTheDoor, Key
 from consumers.deadletters import event_in
 from geo.areas import Area
@@ -35,11 +35,16 @@ from geo.shapes import Point
 
 log = structlog.get_logger()
 
+Clock = Callable[[], datetime]
+
 NOT_SAID_TO_US = frozenset({"reaction", "system"})
 """A thumb on one of our alerts, and WhatsApp's own notes about an account: nobody awaits an answer."""
 
 OF_THE_NUMBER = frozenset({"blocked", "unblocked", "moved", "renumbered"})
 """Said of a number or a bot, whichever comune speaks on it."""
+
+NOT_WRITTEN = NOT_SAID_TO_US | OF_THE_NUMBER | {"press"}
+"""What says nothing of how often somebody writes."""
 
 ANSWER_WITHIN = timedelta(hours=23)
 """WhatsApp takes free text for 24 hours after the person's own; a later answer would be refused."""
@@ -65,10 +70,17 @@ class Inbound:
     """Reads the inbox: whoever writes alone is read at once, and a crowd together."""
 
     def __init__(
-        self, database: Database, authorities: dict[str, Authority], seal: Seal, page: ChoicesPage | None = None
+        self,
+        database: Database,
+        authorities: dict[str, Authority],
+        seal: Seal,
+        page: ChoicesPage | None = None,
+        *,
+        clock: Clock = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
         self._page = page
+        self._clock = clock
         self._seal = seal
         self._authorities = authorities  # their territories change while we work
         self._accounts = {
@@ -90,21 +102,26 @@ class Inbound:
         await self._gathering.drain()
 
     async def _read(self, numbers: Sequence[int]) -> None:
-        now = datetime.now(UTC)
+        now = self._clock()
         async with self._database.write() as session:
             # As they came; and in one order for all who read, so that nobody waits in a circle.
             unread = select(tables.InboundMessage).where(
                 tables.InboundMessage.id.in_(numbers), tables.InboundMessage.handled_at.is_(None)
             )
             rows = (await session.scalars(unread.order_by(tables.InboundMessage.id).with_for_update())).all()
+            everybody = [
+                self._subscriber(*account, row, said)
+                for row in rows
+                if (account := self._account_of(row)) and (said := self._said(row))
+            ]
+            await ordering.take_turns(session, everybody, self._seal)
             answers = await self._join_together(session, rows, now) if len(rows) > 1 else {}
             for row in rows:
-                if row.id not in answers and (answer := await self._handle(session, row)):
+                if row.id not in answers and (answer := await self._handle(session, row, now)):
                     answers[row.id] = answer
             await reply_all(session, list(answers.values()), self._seal, now)
 
-    async def _handle(self, session: AsyncSession, row: tables.InboundMessage) -> "Answer | None":
-        now = datetime.now(UTC)
+    async def _handle(self, session: AsyncSession, row: tables.InboundMessage, now: datetime) -> "Answer | None":
         said = self._said(row)
         row.handled_at = now
         known = self._account_of(row)
@@ -129,12 +146,18 @@ class Inbound:
     async def _heed(
         self, session: AsyncSession, who: Subscriber, said: dict[str, Any], at: datetime, now: datetime
     ) -> tuple[str, str]:
-        """`_act`, and what their having written at all tells of their address."""
+        """`_act`, with the politeness there is to it, and what their having written at all tells of their address."""
         if said["kind"] not in ("blocked", "unblocked", "moved"):
             await subscribing.heard_from(session, who, self._seal, at)
-        acted = await self._act(session, who, said, now)
+        courtesy = await politeness.count(session, who, self._seal, now) if said["kind"] not in NOT_WRITTEN else None
+        if courtesy is not None and politeness.is_nobody(courtesy):
+            understood, answer = await self._let_go(session, who, said, now), ""
+        else:
+            understood, answer = await self._act(session, who, said, now)
         await subscribing.recognise(session, who, self._seal)
-        return acted
+        if answer and courtesy is not None and not politeness.may_answer(courtesy, who.authority, answer, now):
+            return understood, ""
+        return understood, answer
 
     async def _act_for_one_of(
         self, session: AsyncSession, row: tables.InboundMessage, said: dict[str, Any], now: datetime
@@ -175,12 +198,6 @@ class Inbound:
         self, session: AsyncSession, rows: Sequence[tables.InboundMessage], now: datetime
     ) -> "dict[int, Answer]":
         """Of a crowd those who only join, and are not in yet: the answer to each, by the number of their text."""
-        everybody = [
-            self._subscriber(*account, row, said)
-            for row in rows
-            if (account := self._account_of(row)) and (said := self._said(row))
-        ]
-        await ordering.take_turns(session, everybody, self._seal)
         # Before anybody's own row: whoever comes with a new outline holds the atlas, and then wants all of these.
         await atlas.share(session)
         wrote: list[tuple[tuple[Key, ...], tables.InboundMessage, Subscriber, dict[str, Any]]] = []
@@ -226,6 +243,13 @@ class Inbound:
             answers[row.id] = Answer(one.who, _welcome(one.who.authority.texts, home), until, addresses[key])
         return answers
 
+    async def _let_go(self, session: AsyncSession, who: Subscriber, said: dict[str, Any], now: datetime) -> str:
+        """Of a sender that no person can be: it may leave, without a word and without a proof for each time."""
+        if isinstance(keywords.understand(said["text"] or "", who.authority.keywords), keywords.Leave):
+            keyword = keywords.command_written(said["text"], who.authority.keywords)
+            await subscribing.leave(session, who, self._seal, keyword=keyword, now=now)
+        return "flood"
+
     async def _act(
         self, session: AsyncSession, who: Subscriber, said: dict[str, Any], now: datetime
     ) -> tuple[str, str]:
@@ -252,7 +276,7 @@ class Inbound:
             point = Point(said["point"]["lat"], said["point"]["lon"])
             return "location", await self._place(session, who, point)
         words = said["text"] or ""
-        if not words.strip():
+        if keywords.says_nothing(words):
             return "attachment", texts.attachment
         meaning = keywords.understand(words, who.authority.keywords)
         return type(meaning).__name__.lower(), await self._answer(session, who, meaning, words, now)

@@ -517,6 +517,8 @@ SEPARATOR = " "
 KEYCAP = "\u20e3"
 BLANK_LETTERS = "\u115f\u1160\u3164\uffa0"
 """Hangul fillers: letters by category, invisible on the screen."""
+UNSEEN = BLANK_LETTERS + "\u034f\u2800" + "".join(map(chr, range(0xFE00, 0xFE10)))
+"""With them: the grapheme joiner, the blank of Braille, and the selectors of how an emoji looks."""
 
 
 @lru_cache(maxsize=4096)
@@ -552,11 +554,22 @@ def _as_written(words: tuple[_Word, ...], text: str, also: str = "") -> str:
     """The words in the citizen's own spelling, without what cannot be seen, at most 60 characters."""
     if not words:
         return ""
-    written = unicodedata.normalize("NFC", text[words[0].start : words[-1].end])
+    visible = "".join(c for c in text[words[0].start : words[-1].end] if not _is_unseen(c))
+    written = unicodedata.normalize("NFC", visible)
     seen = "".join(
         c if c.isalnum() or c in "'’.-" + also or unicodedata.category(c)[0] == "M" else " " for c in written
     )
     return " ".join(seen.split())[:LONGEST_SHOWN].strip()
+
+
+def _is_unseen(char: str) -> bool:
+    """Marks that join, turn or vary letters, and show nothing themselves."""
+    return unicodedata.category(char) == "Cf" or char in UNSEEN
+
+
+def says_nothing(text: str) -> bool:
+    """Whether nothing at all is to be seen in a text; an emoji is something."""
+    return all(_is_unseen(c) or unicodedata.category(c)[0] in "ZC" for c in text)
 
 
 HELP_PHRASES = frozenset({(word,) for word in HELP_WORDS} | {("come", "funziona"), ("come", "si", "usa")})

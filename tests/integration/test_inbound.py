@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Any, cast
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import delete, select, text
 
 from alerting import wire
 from alerting.amqp import Incoming
@@ -20,6 +20,7 @@ from alerting.domain.recipients import Place, Precision
 from alerting.persistence import Database, tables
 from alerting.sealing import WrongKey
 from alerting.subscribing import Subscriber, find, join
+from consumers import politeness
 from consumers.inbound import Inbound
 from tests.integration.calcinaia import (
     AUTHORITIES,
@@ -122,6 +123,11 @@ class Desk:
         async with self.database.read() as session:
             address = await find(session, who, SEAL)
             return await session.get(tables.Recipient, address.recipient_id) if address else None
+
+    async def forgets_how_often(self) -> None:
+        """As if a day had gone by since anybody wrote."""
+        async with self.database.write() as session:
+            await session.execute(delete(tables.Courtesy))
 
     async def places(self) -> list[tuple[str, str | None, float | None, float | None]]:
         """All that is known of where anybody is: label, area, latitude, longitude."""
@@ -530,8 +536,9 @@ async def test_a_place_given_to_us_twice_is_kept_and_answered_once(desk: Desk) -
 @each_comune
 @one_database
 async def test_what_nobody_can_listen_to_is_said_so(desk: Desk, comune: str) -> None:
-    for kind in ("audio", "image", "sticker", "voice", "location"):
-        assert await desk.receives(None, comune, kind=kind) == texts(comune).attachment
+    for number, kind in enumerate(("audio", "image", "sticker", "voice", "location")):
+        answer = await desk.receives(None, comune, kind=kind, sender=f"+39333123456{number}")
+        assert answer == texts(comune).attachment
 
 
 @one_database
@@ -641,3 +648,90 @@ async def test_who_was_imported_with_a_place_keeps_it_when_they_write_the_keywor
         await join(session, citizen(1234567), SEAL, keyword="(sportello)", now=NOW, places=[place])
     assert await desk.receives("Attiva") == texts("calcinaia").already_subscribed
     assert await desk.areas_of(await desk.knows()) == {"calcinaia", "calcinaia.fornacette"}
+
+
+# ── politeness ──────────────────────────────────────────────────────────────────────────────────────
+
+SAID = "In via Roma c'è una buca profonda davanti alla scuola"
+
+
+@dataclass
+class Clock:
+    """The time that it is where texts are read."""
+
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+async def test_what_nobody_reads_is_said_once_a_day_and_everything_is_done_all_the_same(desk: Desk) -> None:
+    clock = Clock()
+    desk.inbound = Inbound(desk.database, AUTHORITIES, SEAL, clock=clock)
+    assert await desk.receives(SAID) == texts("calcinaia").not_read
+    assert await desk.receives(SAID) is None
+    assert await desk.receives(None, kind="audio") == texts("calcinaia").attachment
+    assert await desk.receives(None, kind="sticker") is None
+    assert await desk.receives(SAID, sender="+393337654321") == texts("calcinaia").not_read
+    assert await desk.receives("Attiva") == texts("calcinaia").welcome
+    clock.now += timedelta(hours=24)
+    assert await desk.receives(SAID) == texts("calcinaia").not_read
+    async with desk.database.read() as session:
+        kept = (await session.scalars(select(tables.Courtesy))).all()
+    assert ANNA_WRITES not in repr([vars(one) for one in kept])
+
+
+@one_database
+async def test_a_comune_that_reads_what_is_written_is_never_silent_about_it(desk: Desk) -> None:
+    for _ in range(3):
+        assert await desk.receives(SAID, "santa-fiora") == texts("santa-fiora").not_read
+
+
+@one_database
+async def test_a_machine_that_answers_us_is_not_answered_and_may_leave(desk: Desk) -> None:
+    clock = Clock()
+    desk.inbound = Inbound(desk.database, AUTHORITIES, SEAL, clock=clock)
+    answers = [await desk.receives("Attiva") for _ in range(politeness.MOST + 5)]
+    assert [bool(one) for one in answers] == [True] * politeness.MOST + [False] * 5
+    assert await desk.receives("Disattiva") is None
+    assert await desk.knows() is None
+    clock.now += politeness.WITHIN
+    assert await desk.receives("Attiva") == texts("calcinaia").welcome
+
+
+@one_database
+async def test_thousands_of_texts_from_one_number_leave_few_rows_and_hold_nobody_up(desk: Desk) -> None:
+    for _ in range(politeness.NOBODY + 60):
+        inbound = await desk.lies_in_the_inbox("Attiva", said_at=datetime.now(UTC).isoformat())
+        await desk.inbound.take(cast(Incoming, Given(wire.encode(CitizenWrote(inbound, Channel.WHATSAPP)))))
+    async with desk.database.read() as session:
+        assert await count(session, tables.Consent) == politeness.NOBODY
+        assert await count(session, tables.Dispatch) == politeness.MOST
+        assert await count(session, tables.Courtesy) == 1
+    for _ in range(3):
+        await desk.receives("Disattiva")
+    async with desk.database.read() as session:
+        assert await count(session, tables.Consent) == politeness.NOBODY + 1
+    assert await desk.knows() is None
+
+
+TRICKS = ["\u200b", "\u200d", "\u200e", "\u202e", "\u2066", "\u2069", "\ufeff", "\u00ad", "\u034f", "\ufe0f", "\u061c"]
+
+
+@one_database
+async def test_marks_nobody_sees_hide_neither_a_keyword_nor_a_place(desk: Desk) -> None:
+    for trick in TRICKS:
+        assert await desk.receives(trick + trick.join("Attiva") + trick) == texts("calcinaia").welcome
+        answer = await desk.receives(f"zona {trick.join('Fornacette')}")
+        assert answer == filled(texts("calcinaia").place_kept, luoghi="Fornacette")
+        assert await desk.receives(trick.join("STOP")) == texts("calcinaia").goodbye
+        await desk.forgets_how_often()
+    async with desk.database.read() as session:
+        assert set(await session.scalars(select(tables.Consent.keyword))) == {"Attiva", "STOP"}
+
+
+@one_database
+async def test_an_empty_text_and_one_of_four_thousand_letters_are_answered_kindly(desk: Desk) -> None:
+    assert await desk.receives("  \u200b\n ") == texts("calcinaia").attachment
+    assert await desk.receives("", sender="+393337654321") == texts("calcinaia").attachment
+    assert await desk.receives("disattiva " * 400, sender="+393337654322") == texts("calcinaia").not_read

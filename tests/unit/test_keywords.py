@@ -28,6 +28,7 @@ from alerting.domain.keywords import (
     NotForUs,
     Place,
     clashes,
+    command_written,
     edits,
     fold,
     understand,
@@ -542,3 +543,39 @@ def test_keywords_of_several_words_may_share_a_number() -> None:
 )
 def test_slips_are_counted_with_swaps_and_given_up_beyond_the_most(said: str, word: str, slips: int) -> None:
     assert edits(said, word, most=4) == slips
+
+
+# ── what stands in the proof ────────────────────────────────────────────────────────────────────────
+
+UNSEEN = st.sampled_from(
+    "\u200b\u200c\u200d\u200e\u200f\u202a\u202e\u2066\u2069\ufeff\u00ad\u034f\ufe0f\u061c\U000e0041"
+)
+
+
+@given(st.data())
+def test_no_mark_that_nobody_sees_changes_what_a_command_means(data: st.DataObject) -> None:
+    words = data.draw(st.sampled_from([FUCECCHIO, SANTA_FIORA, CALCINAIA]))
+    command = data.draw(st.sampled_from([words.join, words.leave, "STOP", "zona Fornacette"]))
+    tricked = "".join("".join(data.draw(st.lists(UNSEEN, max_size=2))) + letter for letter in command)
+    assert understand(tricked, words) == understand(command, words)
+    assert command_written(tricked, words) == command_written(command, words)
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("Attiva", "Attiva"),
+        ("ATTIVA!!! 👍", "ATTIVA"),
+        ("Buongiorno, attivà Giovanna Lo Conte grazie", "attivà"),
+        ("Attiva Fornacette", "Attiva"),
+        ("a t t i v a", "a t t i v a"),
+        ("Atttiva", "Atttiva"),
+        ("/start frazione-3", "/start"),
+        ("stop", "stop"),
+        ("Disattiva grazie mille", "Disattiva"),
+        ("iscrivimi Mario Rossi", "iscrivimi"),
+    ],
+)
+def test_the_proof_has_the_command_as_it_was_written_and_never_the_name(text: str, written: str) -> None:
+    assert isinstance(understand(text, CALCINAIA), Join | Leave)
+    assert command_written(text, CALCINAIA) == written
