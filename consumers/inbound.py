@@ -76,11 +76,11 @@ class Inbound:
         seal: Seal,
         page: ChoicesPage | None = None,
         *,
-        clock: Clock = lambda: datetime.now(UTC),
+        clock: Clock | None = None,
     ) -> None:
         self._database = database
         self._page = page
-        self._clock = clock
+        self._clock = clock or (lambda: datetime.now(UTC))
         self._seal = seal
         self._authorities = authorities  # their territories change while we work
         self._accounts = {

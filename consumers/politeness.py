@@ -44,12 +44,10 @@ class Lately:
         """Whether an answer of this kind is due; None for one that is given each time."""
         if self.texts > MOST:
             return False
-        every = EVERY.get(kind or "")
+        if kind not in EVERY or kind not in self.answered:
+            return True
         # A clock that was set back must not silence us for longer than was meant.
-        return (
-            every is None
-            or not 0 <= now - self.answered.get(kind or "", -every.total_seconds()) < every.total_seconds()
-        )
+        return not 0 <= now - self.answered[kind] < EVERY[kind].total_seconds()
 
     def heard(self, kind: str | None, now: float) -> "Lately":
         return replace(self, answered=self.answered | {kind: now}) if kind else self
