@@ -38,6 +38,7 @@ from alerting.outbox import FINISH_WITHIN
 from alerting.outbox import relay as relaying
 from alerting.persistence import Database
 from alerting.persistence import migrate as migrating
+from alerting.retention import forget
 from alerting.sealing import Seal
 from alerting.settings import Settings
 from alerting.signs import Signs
@@ -140,6 +141,27 @@ def token(
             made = await create_actor(session, name=name, role=role, authority=authority, now=datetime.now(UTC))
         await database.close()
         typer.echo(made)
+
+    _run(work)
+
+
+@app.command()
+def retention() -> None:
+    """Forget what is due now; `reconcile` does so by itself every few hours."""
+
+    async def work(settings: Settings) -> None:
+        database = Database(settings.database)
+        try:
+            done = await forget(
+                database,
+                now=datetime.now(UTC),
+                months=settings.retention_months,
+                days=settings.inbox_days,
+                actor=COMMAND_LINE,
+            )
+        finally:
+            await database.close()
+        typer.echo(f"forgotten: {done.proofs} proofs, {done.texts} texts, {done.answers} answers")
 
     _run(work)
 

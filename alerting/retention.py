@@ -49,9 +49,10 @@ class Forgotten:
 async def forget(database: Database, *, now: datetime, months: int, days: int, actor: str) -> Forgotten:
     """All that is due. It may be ended anywhere, and begun anew."""
     proofs = 0
-    while some := await _gone(database, before=_months_before(now, months)):
+    while gone := await _gone(database, before=_months_before(now, months)):
         async with database.write() as session:
-            proofs += await erase_proofs(session, some, now=now, actor=actor, why=RETENTION)
+            for authority, theirs in gone.items():
+                proofs += await erase_proofs(session, authority, theirs, now=now, actor=actor, why=RETENTION)
     old = now - timedelta(days=days)
     inbox, dispatch, courtesy = tables.InboundMessage, tables.Dispatch, tables.Courtesy
     words = update(inbox).where(inbox.sealed.is_not(None), inbox.handled_at.is_not(None), inbox.received_at < old)
@@ -71,9 +72,9 @@ async def forget(database: Database, *, now: datetime, months: int, days: int, a
 
 
 async def erase_proofs(
-    session: AsyncSession, fingerprints: Sequence[bytes], *, now: datetime, actor: str, why: str
+    session: AsyncSession, authority: str, fingerprints: Sequence[bytes], *, now: datetime, actor: str, why: str
 ) -> int:
-    """Take the person out of their proofs: what was agreed to stays, whose it was does not. How many proofs.
+    """Take people out of their proofs with one comune: what was agreed to stays, whose it was does not. How many.
 
     The only way past the triggers of the table: the erasure is open in this transaction alone, and stays written down.
     """
@@ -85,26 +86,42 @@ async def erase_proofs(
     await session.flush()
     proof = tables.Consent
     record.proofs = await _rows(
-        session, update(proof).where(proof.fingerprint.in_(theirs)).values(fingerprint=None, keyword="")
+        session,
+        update(proof)
+        .where(proof.authority == authority, proof.fingerprint.in_(theirs))
+        .values(fingerprint=None, keyword=""),
     )
     record.ended_at = now
     await session.flush()
     return record.proofs
 
 
-async def _gone(database: Database, *, before: datetime) -> list[bytes]:
-    """Fingerprints of whoever has no address here and did nothing since."""
-    proof, address = tables.Consent, tables.Address
-    here = exists().where(or_(address.fingerprint == proof.fingerprint, address.other_fingerprint == proof.fingerprint))
+async def forget_lately(session: AsyncSession, account: str, fingerprint: bytes) -> None:
+    """How much somebody wrote there lately, before two days are over."""
+    row = tables.Courtesy
+    await session.execute(delete(row).where(row.account == account, row.fingerprint == fingerprint))
+
+
+async def _gone(database: Database, *, before: datetime) -> dict[str, list[bytes]]:
+    """By comune the fingerprints of whoever has no address there and did nothing since."""
+    proof, address, recipient = tables.Consent, tables.Address, tables.Recipient
+    here = exists().where(
+        or_(address.fingerprint == proof.fingerprint, address.other_fingerprint == proof.fingerprint),
+        recipient.id == address.recipient_id,
+        recipient.authority == proof.authority,
+    )
     query = (
-        select(proof.fingerprint)
+        select(proof.authority, proof.fingerprint)
         .where(proof.fingerprint.is_not(None), ~here)
-        .group_by(proof.fingerprint)
+        .group_by(proof.authority, proof.fingerprint)
         .having(func.max(proof.at) < before)
         .limit(AT_ONCE)
     )
+    found: dict[str, list[bytes]] = {}
     async with database.read() as session:
-        return [bytes(one) for one in await session.scalars(query) if one is not None]
+        for authority, fingerprint in await session.execute(query):
+            found.setdefault(authority, []).append(bytes(fingerprint or b""))
+    return found
 
 
 async def _rows(session: AsyncSession, statement: Update | Delete) -> int:

@@ -70,6 +70,11 @@ class Settings(BaseSettings):
     share_of_limit: float = Field(default=0.95, gt=0, le=1)
     """How much of a provider's published limit is used. Trials and benchmarks set 1.0."""
 
+    retention_months: int = Field(default=24, ge=1, le=120)
+    """How long the proofs of somebody who left still say whose they are."""
+    inbox_days: int = Field(default=30, ge=1, le=365)
+    """How long what citizens wrote is kept, sealed, where a desk reads it, and what they were answered."""
+
     log_format: str = "json"
 
     @field_validator("key")

@@ -301,6 +301,13 @@ async def end(
     await _forget_places(session, recipient)
 
 
+async def fingerprints_of(session: AsyncSession, recipient: int) -> set[bytes]:
+    """By what somebody is found, at each of their addresses."""
+    of_them = select(tables.Address.fingerprint, tables.Address.other_fingerprint)
+    rows = await session.execute(of_them.where(tables.Address.recipient_id == recipient))
+    return {bytes(one) for row in rows for one in row if one is not None}
+
+
 async def find(session: AsyncSession, who: Subscriber, seal: Seal) -> tables.Address | None:
     """The address row of a subscriber, or None for somebody who is not one: by whatever they are called."""
     names = [seal.fingerprint(known_by(name)) for name in (who.address, who.also) if name]

@@ -20,6 +20,7 @@ from alerting.domain.delivery import Channel, ChannelHalted
 from alerting.domain.lanes import Lane
 from alerting.domain.notices import Answer
 from alerting.intake.receiving import Receiver
+from alerting.knowing import DataLinks
 from alerting.persistence import Database
 from alerting.resettling import Resettling
 from alerting.settings import MissingSetting, Settings
@@ -109,7 +110,8 @@ def inbound() -> None:
         worker = Worker(settings, "inbound")
         known = await _known(worker)
         page = ChoicesPage(settings.public_url, settings.key_bytes)
-        reading = Inbound(worker.database, known, worker.seal, page)
+        links = DataLinks(settings.key_bytes, settings.public_url)
+        reading = Inbound(worker.database, known, worker.seal, page, links=links)
         worker.takes(INBOUND_QUEUE, reading.take, prefetch=400, at_once=200)
         following = atlas.follow(worker.database, known)
         await worker.run(drain=reading.drain, beside={"following the atlas": following})
@@ -199,7 +201,8 @@ def reconcile() -> None:
             worker.takes(dead_queue(lane), keeper.take, prefetch=50)
         known = authorities.load(settings.authorities_folder)
         resettling = Resettling(worker.database, known)
-        beside = {"looking": Reconciler(worker.database).run(), "resettling": resettling.run()}
+        looking = Reconciler(worker.database, months=settings.retention_months, days=settings.inbox_days)
+        beside = {"looking": looking.run(), "resettling": resettling.run()}
         await worker.run(beside=beside | {"following growth": growth.follow(worker.database, known)})
 
     _run(work)

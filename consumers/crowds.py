@@ -67,8 +67,7 @@ async def join_together(
 ) -> dict[Key, int]:
     """Subscribe these, who are in nobody's list yet. The number of each one's address."""
     joining: Sequence[Joining] = [
-        Joining(one.who, one.places, live=not one.who.access.exercise, keyword=one.keyword)
-        for one in people.values()
+        Joining(one.who, one.places, live=not one.who.access.exercise, keyword=one.keyword) for one in people.values()
     ]
     await join_many(session, joining, seal, keyword="", now=now)
     return await known(session, people)

@@ -23,6 +23,7 @@ from alerting.domain.events import CitizenWrote
 from alerting.domain.lanes import Lane
 from alerting.domain.recipients import Place
 from alerting.gathering import Gathering
+from alerting.knowing import DataLinks
 from alerting.ordering import Came
 from alerting.persistence import Database, tables
 from alerting.sealing import Seal
@@ -76,12 +77,14 @@ class Inbound:
         seal: Seal,
         page: ChoicesPage | None = None,
         *,
+        links: DataLinks | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._database = database
         self._page = page
         self._clock = clock or (lambda: datetime.now(UTC))
         self._seal = seal
+        self._links = links
         self._authorities = authorities  # their territories change while we work
         self._accounts = {
             access.name: (authority.code, access) for authority in authorities.values() for access in authority.channels
@@ -117,11 +120,12 @@ class Inbound:
             await ordering.take_turns(session, everybody, self._seal)
             answers = await self._join_together(session, rows, now) if len(rows) > 1 else {}
             for row in rows:
-                if row.id not in answers and (answer := await self._handle(session, row, now)):
+                if row.id not in answers and (answer := await self._handle(session, row)):
                     answers[row.id] = answer
             await reply_all(session, list(answers.values()), self._seal, now)
 
-    async def _handle(self, session: AsyncSession, row: tables.InboundMessage, now: datetime) -> "Answer | None":
+    async def _handle(self, session: AsyncSession, row: tables.InboundMessage) -> "Answer | None":
+        now = self._clock()
         said = self._said(row)
         row.handled_at = now
         known = self._account_of(row)
@@ -164,8 +168,7 @@ class Inbound:
     ) -> tuple[Authority, Subscriber, str, str]:
         """`_heed` for the comune of a shared number that was written to; who shuts the number shuts it for all."""
         them = [
-            self._subscriber(self._authorities[code], access, row, said)
-            for code, access in self._shared[row.account]
+            self._subscriber(self._authorities[code], access, row, said) for code, access in self._shared[row.account]
         ]
         if said["kind"] in OF_THE_NUMBER:
             acted = [await self._heed(session, one, said, row.received_at, now) for one in them]
@@ -311,6 +314,8 @@ class Inbound:
                 return await self._place(session, who, meaning)
             case Topics() | NoEmergencies() | QuietHours() | Speaks() | KnownOfMe() | HowToChoose():
                 return await self._choose(session, who, meaning, now)
+            case keywords.MyData():
+                return await self._their_data(session, who, now)
             case keywords.AskJoin():
                 return texts.ask_join
             case keywords.AskLeave():
@@ -321,6 +326,14 @@ class Inbound:
                 return texts.not_read
             case _:
                 assert_never(meaning)
+
+    async def _their_data(self, session: AsyncSession, who: Subscriber, now: datetime) -> str:
+        texts = who.authority.texts
+        address = await subscribing.find(session, who, self._seal)
+        if address is None:
+            return texts.not_subscribed
+        link = self._links.link(address.recipient_id, now) if self._links else ""
+        return filled(texts.my_data, link=link) if link else texts.my_data_elsewhere
 
     async def _place(self, session: AsyncSession, who: Subscriber, said: places.Said) -> str:
         """Keep or forget one of their places, or say why not; and always what is known of them now."""

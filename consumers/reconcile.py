@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
-from alerting import attachments, batching, metrics, outbox
+from alerting import attachments, batching, metrics, outbox, retention
 from alerting.domain.cap import MsgType
 from alerting.domain.delivery import Reason
 from alerting.domain.events import AlertIssued, CitizenWrote
@@ -27,6 +27,8 @@ log = structlog.get_logger()
 LOOK_EVERY, SEARCH_EVERY = 0.5, 2.0  # seconds: for what has ended or stands still, for what was lost
 FORGET_EVERY = 600.0
 """Seconds between two looks for pictures that no alert shows."""
+RETAIN_EVERY, RETAIN_FIRST = 6 * 3600.0, 300.0
+"""Seconds between two looks for what has been kept long enough, and until the first."""
 MISSED_AFTER = {Lane.FLASH: 20.0, Lane.EMERGENCY: 20.0, Lane.REPLY: 20.0, Lane.ROUTINE: 120.0}
 """Seconds without a sign of life after which something is told again: four signs of a worker that lives."""
 MOST_PATIENT = 10
@@ -37,14 +39,16 @@ AT_ONCE = 100
 class Reconciler:
     """Finds what was lost and what has ended."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, months: int = 24, days: int = 30) -> None:
         self._database = database
+        self._kept = months, days
         self._hand_over = HandOver(database)
         self._fallback = Fallback(database, self._hand_over)
 
     async def run(self) -> None:
         """Looks twice a second until cancelled: an alert's end must not be late, nor a fallback."""
         searched = forgot = 0.0
+        retained = time.time() - RETAIN_EVERY + RETAIN_FIRST
         while True:
             now = time.time()
             try:
@@ -55,6 +59,9 @@ class Reconciler:
                 if now - forgot >= FORGET_EVERY:
                     await self.forget(now)
                     forgot = now
+                if now - retained >= RETAIN_EVERY:
+                    await self.retain(now)
+                    retained = now
             except (SQLAlchemyError, OSError) as error:
                 log.warning("reconciling paused", error=type(error).__name__)
             await asyncio.sleep(LOOK_EVERY)
@@ -79,6 +86,15 @@ class Reconciler:
             return
         async with self._database.write() as session:
             log.info("forgotten", attachments=await attachments.forget_unused(session, at))
+
+    async def retain(self, now: float) -> None:
+        """What is kept for a time only, and whose time is over."""
+        months, days = self._kept
+        done = await retention.forget(
+            self._database, now=datetime.fromtimestamp(now, UTC), months=months, days=days, actor=retention.RETENTION
+        )
+        if done:
+            log.info("forgotten in time", proofs=done.proofs, texts=done.texts, answers=done.answers)
 
     # ── what nobody works on ────────────────────────────────────────────────────────────────────────
 

@@ -22,6 +22,7 @@ from alerting.api import (
     imports,
     intake,
     notices,
+    own_data,
     pages,
     panels,
     published,
@@ -93,6 +94,7 @@ def create_app(settings: Settings) -> FastAPI:
         dead_letters,
         unsubscribing,
         choices,
+        own_data,
         push,
         status,
     ):

@@ -6,10 +6,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, time
 
 from fastapi import APIRouter, Depends, Response
+from fastapi.responses import JSONResponse
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from alerting import audit, choosing, joining_many, subscribing
+from alerting import audit, choosing, joining_many, retention, subscribing
 from alerting.actors import Actor
 from alerting.api.areas import resolved
 from alerting.api.parts import Parts, parts_of
@@ -21,6 +22,7 @@ from alerting.api.schemas import (
     AreaShare,
     ChoicesIn,
     ChoicesOut,
+    ErasureIn,
     PersonIn,
     PlaceIn,
     PlaceOut,
@@ -44,8 +46,19 @@ from alerting.domain.authority import Authority, ChannelAccess
 from alerting.domain.choices import LANGUAGES, Choices, Topic
 from alerting.domain.delivery import Channel
 from alerting.domain.notices import Quiet
-from alerting.domain.recipients import AddressError, Label, Place, Precision, email_address, mask, phone, telegram_chat
+from alerting.domain.recipients import (
+    AddressError,
+    Label,
+    Place,
+    Precision,
+    email_address,
+    known_by,
+    mask,
+    phone,
+    telegram_chat,
+)
 from alerting.joining_many import Joining
+from alerting.knowing import what_is_known
 from alerting.persistence import tables
 from alerting.subscribing import SecondAddressTaken, Subscriber
 from geo.areas import UnknownArea
@@ -55,6 +68,7 @@ router = APIRouter(prefix="/recipients", tags=["recipients"], route_class=Guarde
 
 REGISTERED = "registered by staff"
 REMOVED = "removed by staff"
+PRIVATE = {"Cache-Control": "no-store"}
 Accounts = dict[tuple[Channel, bool], ChannelAccess]
 """By channel, and whether for live texts."""
 
@@ -292,6 +306,46 @@ async def remove(recipient: int, parts: Parts = Depends(parts_of), actor: Actor 
         await audit.write(
             session, at=now, actor=actor.name, action="remove", subject=row.authority, recipient=recipient
         )
+
+
+@router.get("/{recipient}/known", summary="Export what is known of a person")
+async def export(
+    recipient: int, parts: Parts = Depends(parts_of), actor: Actor = Depends(may(Doing.EXPORT))
+) -> JSONResponse:
+    """To hand to a person who asks for it at the counter. It tells their address: who asked is in the audit."""
+    now = datetime.now(UTC)
+    async with parts.database.write() as session:
+        row, _ = await _person(session, recipient, parts, actor)
+        known = (await what_is_known(session, row, parts.seal)).as_json()
+        await audit.write(
+            session, at=now, actor=actor.name, action="export", subject=row.authority, recipient=recipient
+        )
+    return JSONResponse(known, headers=PRIVATE)
+
+
+@router.post("/erasures", status_code=204, summary="Erase a person, subscribed or not")
+async def erase(said: ErasureIn, parts: Parts = Depends(parts_of), actor: Actor = Depends(may(Doing.REGISTER))) -> None:
+    """By an address of theirs: they are removed, and taken out of every proof of this authority.
+
+    One answer whether anybody was there: nobody can ask who is subscribed.
+    """
+    authority = authority_for(actor, said.authority, parts.authorities)
+    accounts, now = await _accounts(parts, authority), datetime.now(UTC)
+    who = _reached_at(said, False, authority, accounts)
+    fingerprint = parts.seal.fingerprint(known_by(who.address))
+    async with parts.database.write() as session:
+        theirs = {fingerprint}
+        address = await subscribing.find(session, who, parts.seal)
+        if address is not None:
+            theirs |= await subscribing.fingerprints_of(session, address.recipient_id)
+            recipient = await session.get_one(tables.Recipient, address.recipient_id)
+            await subscribing.end(session, recipient, authority, keyword=REMOVED, now=now)
+            await session.flush()
+        await retention.erase_proofs(
+            session, authority.code, sorted(theirs), now=now, actor=actor.name, why=retention.REQUEST
+        )
+        await retention.forget_lately(session, who.access.name, fingerprint)
+        await audit.write(session, at=now, actor=actor.name, action="erase", subject=authority.code)
 
 
 async def _accounts(parts: Parts, authority: Authority) -> Accounts:

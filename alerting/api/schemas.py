@@ -459,6 +459,12 @@ class AddressIn(Input):
     )
 
 
+class ErasureIn(AddressIn):
+    """Somebody who asks to be erased, by an address of theirs."""
+
+    authority: Name | None = None
+
+
 class WhereIn(Input):
     """Where somebody is: a point or an area, not both; nothing where it is not known."""
 

@@ -34,6 +34,7 @@ class Doing(Enum):
     PREVIEW = "preview an alert"
     ATTACH = "send pictures and documents"
     REGISTER = "register recipients"
+    EXPORT = "hand somebody what is known of them"
     TEND = "tend dead letters"
     HAND_IN = "hand in what a source says"
     SETTLE = "decide on a document in quarantine"
@@ -54,6 +55,7 @@ PERMITTED = {
     Doing.PREVIEW: ALL,
     Doing.ATTACH: STAFF,
     Doing.REGISTER: frozenset({Role.OPERATOR, Role.ADMIN}),
+    Doing.EXPORT: frozenset({Role.ADMIN}),
     Doing.TEND: frozenset({Role.OPERATOR, Role.ADMIN}),
     Doing.HAND_IN: STAFF | {Role.FEED},
     Doing.SETTLE: STAFF,

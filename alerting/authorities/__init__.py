@@ -103,6 +103,7 @@ MUST_SAY = {
     "help": ("join", "leave"),
     "ask_join": ("join",),
     "ask_leave": ("leave",),
+    "my_data": ("link",),
     "place_kept": ("luoghi",),
     "place_which": ("luoghi", "zona"),
     "place_point_kept": ("luogo", "luoghi"),

@@ -38,7 +38,7 @@ AWAITED = {
     "luoghi": ("place_kept", "place_which", "place_point_kept", "place_outside", "places_known", "place_forgotten"),
     "zona": ("place_which",),
     "scelte": ("choices_kept", "choices_known"),
-    "link": ("choices_known",),
+    "link": ("choices_known", "my_data"),
 }
 """What only the citizen's own text tells, and in which answers it stands."""
 
@@ -163,6 +163,10 @@ class Texts:
     """They want no emergencies: these always come, and how to leave."""
     nothing_known: str
     """They ask what is known of them, and are not in."""
+    my_data: str
+    """They ask for their data: the link to all of it."""
+    my_data_elsewhere: str
+    """The same, of a system that has no address of its own: where to ask."""
     attachment: str
     """A voice note, a picture, a sticker."""
 

@@ -77,7 +77,12 @@ class NotForUs:
     """Neither joining nor leaving: a citizen talking to their comune."""
 
 
-Meaning = Join | Leave | AskJoin | AskLeave | Help | Place | ForgetPlace | ListPlaces | Choice | NotForUs
+@dataclass(frozen=True, slots=True)
+class MyData:
+    """They ask for all that is known of them, as the law has it."""
+
+
+Meaning = MyData | Join | Leave | AskJoin | AskLeave | Help | Place | ForgetPlace | ListPlaces | Choice | NotForUs
 
 
 # ── what a comune listens for ───────────────────────────────────────────────────────────────────────
@@ -189,6 +194,18 @@ LEAVING_OR_FORGETTING = frozenset({("cancellazona",), ("cancellazone",)})
 """A slip from "cancellazione", or a place to forget and no space: nobody can tell."""
 ADDRESS_MARKS = ",()"
 """Part the name of a place from what is around it: "via Roma, Fornacette (PI)"."""
+DATA_PHRASES = frozenset(
+    tuple(phrase.split())
+    for phrase in (
+        "i miei dati",
+        "miei dati",
+        "dati miei",
+        "mandami i miei dati",
+        "scarica i miei dati",
+        "dati personali",
+    )
+)
+"""The whole text, and nothing else: "i miei dati sono sbagliati" is for the comune."""
 HELP_WORDS = frozenset({"aiuto", "help", "info", "informazioni", "istruzioni", "menu"})
 QUESTION_WORDS = _set("come cosa che chi quando quanto quanti quale dove perche posso potrei")
 NOT_A_NAME = (
@@ -323,6 +340,8 @@ def _whole(said: Words, keywords: Keywords) -> Meaning | None:
         return Leave()
     if said in HELP_PHRASES:
         return Help()
+    if said in DATA_PHRASES:
+        return MyData()
     intent = keywords.commands.get(said) or keywords.run_together.get("".join(said))
     if intent:
         return _of(intent)

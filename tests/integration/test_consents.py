@@ -97,7 +97,9 @@ async def test_what_was_erased_cannot_be_unsaid(town: Database) -> None:
 async def erased(town: Database, number: int) -> int:
     async with town.write() as session:
         fingerprint = SEAL.fingerprint(known_by(citizen(number).address))
-        return await retention.erase_proofs(session, [fingerprint], now=NOW, actor="anna", why=retention.REQUEST)
+        return await retention.erase_proofs(
+            session, "calcinaia", [fingerprint], now=NOW, actor="anna", why=retention.REQUEST
+        )
 
 
 async def test_an_erasure_takes_the_person_out_of_their_proofs_and_is_itself_written_down(town: Database) -> None:

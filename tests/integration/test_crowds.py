@@ -96,7 +96,7 @@ class Desk:
     async def proofs(self) -> list[tuple[str, str, str, str]]:
         async with self.database.read() as session:
             rows = await session.scalars(select(tables.Consent))
-            return sorted((row.authority, row.fingerprint.hex(), row.what, row.keyword) for row in rows)
+            return sorted((r.authority, (r.fingerprint or b"").hex(), r.what, r.keyword) for r in rows)
 
 
 @pytest.fixture

@@ -547,7 +547,7 @@ def test_slips_are_counted_with_swaps_and_given_up_beyond_the_most(said: str, wo
 
 # ── what stands in the proof ────────────────────────────────────────────────────────────────────────
 
-UNSEEN = st.sampled_from(
+HIDDEN = st.sampled_from(
     "\u200b\u200c\u200d\u200e\u200f\u202a\u202e\u2066\u2069\ufeff\u00ad\u034f\ufe0f\u061c\U000e0041"
 )
 
@@ -556,7 +556,7 @@ UNSEEN = st.sampled_from(
 def test_no_mark_that_nobody_sees_changes_what_a_command_means(data: st.DataObject) -> None:
     words = data.draw(st.sampled_from([FUCECCHIO, SANTA_FIORA, CALCINAIA]))
     command = data.draw(st.sampled_from([words.join, words.leave, "STOP", "zona Fornacette"]))
-    tricked = "".join("".join(data.draw(st.lists(UNSEEN, max_size=2))) + letter for letter in command)
+    tricked = "".join("".join(data.draw(st.lists(HIDDEN, max_size=2))) + letter for letter in command)
     assert understand(tricked, words) == understand(command, words)
     assert command_written(tricked, words) == command_written(command, words)
 

@@ -112,4 +112,4 @@ def downgrade() -> None:
 
 def _each(on_postgresql: Iterable[str], on_sqlite: Iterable[str]) -> None:
     for statement in on_postgresql if op.get_bind().dialect.name == "postgresql" else on_sqlite:
-        op.execute(sa.DDL(statement.replace("%", "%%")))  # type: ignore[no-untyped-call]
+        op.execute(statement)
