@@ -135,7 +135,7 @@ async def _texts(session: AsyncSession, addresses: Sequence[int]) -> tuple[TextS
         .limit(MOST_TEXTS)
     )
     found = await session.execute(query)
-    return tuple(TextSent(str(alert), at, Progress(progress).name.lower()) for alert, at, progress in found)
+    return tuple(TextSent(alert, at, Progress(progress).name.lower()) for alert, at, progress in found if alert)
 
 
 def _plain(value: object) -> str:

@@ -120,7 +120,8 @@ async def _gone(database: Database, *, before: datetime) -> dict[str, list[bytes
     found: dict[str, list[bytes]] = {}
     async with database.read() as session:
         for authority, fingerprint in await session.execute(query):
-            found.setdefault(authority, []).append(bytes(fingerprint or b""))
+            if fingerprint is not None:
+                found.setdefault(authority, []).append(fingerprint)
     return found
 
 

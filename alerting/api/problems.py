@@ -1,6 +1,7 @@
 """Every error as RFC 9457 says it: a sentence that names the field and what to do, never our insides."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -83,13 +84,18 @@ def speaks_problems(app: FastAPI) -> None:
         app.add_exception_handler(error, _answer)
 
 
+TOKEN = re.compile(r"/(known|unsubscribe|choices)/[^/]+")
+"""Where a path says whose it is: an answer that somebody keeps, or passes on, does not say it again."""
+
+
 async def _answer(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException) and error.status_code == 405:
         error.headers = {"Allow": ", ".join(_allowed(request))}
-    problem = problem_of(error, request.url.path)
+    path = TOKEN.sub(r"/\1/{token}", request.url.path)
+    problem = problem_of(error, path)
     if problem is None:
         raise error
-    return problem.response(request.url.path)
+    return problem.response(path)
 
 
 def _allowed(request: Request) -> list[str]:
