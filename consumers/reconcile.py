@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
-from alerting import attachments, batching, metrics, outbox, retention
+from alerting import attachments, batching, metrics, outbox, retention, unreachable
 from alerting.domain.cap import MsgType
 from alerting.domain.delivery import Reason
 from alerting.domain.events import AlertIssued, CitizenWrote
@@ -89,6 +89,7 @@ class Reconciler:
 
     async def retain(self, now: float) -> None:
         """What is kept for a time only, and whose time is over."""
+        await unreachable.mark(self._database, datetime.fromtimestamp(now, UTC))
         months, days = self._kept
         done = await retention.forget(
             self._database, now=datetime.fromtimestamp(now, UTC), months=months, days=days, actor=retention.RETENTION

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from alerting import audit, choosing, joining_many, retention, subscribing
+from alerting import audit, choosing, joining_many, retention, subscribing, unreachable
 from alerting.actors import Actor
 from alerting.api.areas import resolved
 from alerting.api.parts import Parts, parts_of
@@ -185,13 +185,21 @@ async def count(
         .where(tables.Area.code.in_([one.code for one in areas]))
         .group_by(tables.Area.code)
     )
+    for_long = datetime.now(UTC) - unreachable.FOR_LONG
+    lost = (
+        select(func.count(tables.Address.recipient_id.distinct()))
+        .join(tables.Recipient, tables.Recipient.id == tables.Address.recipient_id)
+        .where(*people, tables.Address.sealed.is_not(None), tables.Address.unreachable_since < for_long)
+    )
     async with parts.database.read() as session:
+        lost_people = await session.scalar(lost) or 0
         kinds = (await session.execute(total)).all()
         counts = dict((await session.execute(by_area)).all())
     return RecipientCount(
         authority=whose.code,
         recipients=shown(sum(number for live, _, number in kinds if live), actor.role),
         place_unknown=shown(sum(number for live, located, number in kinds if live and not located), actor.role),
+        unreachable=shown(lost_people, actor.role),
         exercise=shown(sum(number for live, _, number in kinds if not live), actor.role),
         by_area=[
             AreaShare(code=one.code, name=one.name, recipients=shown(counts.get(one.code, 0), actor.role))

@@ -630,6 +630,7 @@ class RecipientCount(Output):
     authority: str
     recipients: Count
     place_unknown: Count
+    unreachable: Count = Field(description="Of whom a provider has said for 90 days that nobody is there.")
     exercise: Count = Field(description="Besides these, reached by exercises only.")
     by_area: list[AreaShare]
     rounded: bool

@@ -8,11 +8,12 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
-from alerting import retention
+from alerting import issuing, retention, unreachable
+from alerting.domain.delivery import Progress, Reason
 from alerting.domain.recipients import known_by
 from alerting.persistence import Database, tables
 from alerting.subscribing import join, leave
-from tests.integration.calcinaia import CALCINAIA, NOW, SEAL, citizen, count, five_comuni
+from tests.integration.calcinaia import ANNA, BRUNO, CALCINAIA, NOW, SEAL, citizen, count, five_comuni, piena
 
 WROTE = NOW - timedelta(seconds=40)
 
@@ -152,3 +153,41 @@ def test_months_are_those_of_the_calendar() -> None:
     before = retention._months_before(datetime(2028, 2, 29, 12, tzinfo=UTC), 24)
     assert before == datetime(2026, 2, 28, 12, tzinfo=UTC)
     assert retention._months_before(datetime(2026, 1, 31, tzinfo=UTC), 2) == datetime(2025, 11, 30, tzinfo=UTC)
+
+
+# ── who is not there any more ───────────────────────────────────────────────────────────────────────
+
+
+async def test_who_is_not_there_any_more_is_marked_until_something_arrives_again(town: Database) -> None:
+    await joins(town, 1)
+    await joins(town, 2)
+
+    async def alert(day: int, *became: tuple[Progress, Reason | None]) -> datetime:
+        at = NOW + timedelta(days=day)
+        async with town.write() as session:
+            row = await issuing.draft(session, piena(expires=at + timedelta(hours=3)), CALCINAIA, ANNA, at)
+            await issuing.approve(session, row, BRUNO, at)
+            dispatch = await issuing.issue(session, row, ANNA, at)
+            people = select(tables.Address.id).join(tables.Recipient).where(~tables.Recipient.is_channel)
+            addresses = list(await session.scalars(people.order_by(tables.Address.id)))
+            for seq, (address, (progress, reason)) in enumerate(zip(addresses, became, strict=True), start=1):
+                session.add(
+                    tables.Delivery(
+                        dispatch_id=dispatch.id, seq=seq, address_id=address, progress=progress.value, reason=reason
+                    )
+                )
+        await unreachable.mark(town, at + timedelta(hours=4))
+        return at
+
+    async def marked() -> list[datetime | None]:
+        async with town.read() as session:
+            query = select(tables.Address.unreachable_since).join(tables.Recipient)
+            return list(await session.scalars(query.where(~tables.Recipient.is_channel).order_by(tables.Address.id)))
+
+    nobody = (Progress.FAILED, Reason.NOT_REACHABLE_HERE)
+    first = await alert(0, nobody, (Progress.FAILED, Reason.POLICY))
+    assert await marked() == [first, None]
+    await alert(100, nobody, (Progress.DELIVERED, None))
+    assert await marked() == [first, None], "since the first"
+    await alert(101, (Progress.DELIVERED, None), nobody)
+    assert await marked() == [None, NOW + timedelta(days=101)]

@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import select
 
-from alerting import batching, subscribing, wire
+from alerting import batching, ordering, subscribing, wire
 from alerting.domain.delivery import Channel, Progress
 from alerting.domain.events import BatchReady
 from alerting.domain.lanes import Lane
+from alerting.ordering import Came
 from alerting.persistence import tables
 from alerting.subscribing import Subscriber
 from alerting.topology import DELIVERIES, delivery_key
@@ -36,6 +37,22 @@ async def test_an_alert_reaches_everybody_once_and_its_batches_end(town: Town, e
         await until(done)
         assert told(served) == dict.fromkeys(numbers, 1)
     assert await town.count(tables.Attempt) == 250
+
+
+async def test_who_leaves_while_a_broadcast_is_going_out_is_not_told_any_more(town: Town, engine: Start) -> None:
+    numbers = await town.subscribe(200)
+    leaving = numbers[-40:]
+    async with meta() as served, engine(served):
+        await town.run("UPDATE provider_rates SET rate = 40, full_rate = 40")
+        dispatch = await town.issue(urgent=False)
+        await until(lambda: len(texts(served)) > 10)
+        async with town.database.write() as session:
+            for number in leaving:
+                who = Subscriber(town.authority, town.whatsapp, number, wrote_at=datetime.now(UTC))
+                assert await ordering.leave(session, who, town.seal, keyword="STOP", now=datetime.now(UTC)) is Came.NEW
+        assert len(texts(served)) < 160, "it was over before anybody could leave"
+        await over(town, dispatch)
+        assert told(served) == dict.fromkeys(numbers[:-40], 1)
 
 
 @ONE_KIND
