@@ -171,11 +171,9 @@ async def test_who_is_not_there_any_more_is_marked_until_something_arrives_again
             people = select(tables.Address.id).join(tables.Recipient).where(~tables.Recipient.is_channel)
             addresses = list(await session.scalars(people.order_by(tables.Address.id)))
             for seq, (address, (progress, reason)) in enumerate(zip(addresses, became, strict=True), start=1):
-                session.add(
-                    tables.Delivery(
-                        dispatch_id=dispatch.id, seq=seq, address_id=address, progress=progress.value, reason=reason
-                    )
-                )
+                because = reason.value if reason else None
+                ledger = {"dispatch_id": dispatch.id, "seq": seq, "address_id": address}
+                session.add(tables.Delivery(**ledger, progress=progress.value, reason=because))
         await unreachable.mark(town, at + timedelta(hours=4))
         return at
 
