@@ -54,6 +54,8 @@ REFUSED = (
     "UPDATE consents SET what = 'leave'",
     "UPDATE consents SET keyword = 'Attiva'",
     "UPDATE consents SET said_at = NULL",
+    "UPDATE consents SET keyword = ''",
+    "UPDATE consents SET fingerprint = NULL",
     f"{ERASES}, policy_sha256 = 'x'",
     "DELETE FROM consents",
     "DELETE FROM consents WHERE id = 1",
