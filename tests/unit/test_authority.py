@@ -461,3 +461,16 @@ def test_a_file_that_changes_has_another_hash(folder: Path) -> None:
     path = folder / "calcinaia.toml"
     path.write_text(path.read_text() + "\n# reviewed\n")
     assert load(folder)["calcinaia"].file_hash != before == COMUNI["calcinaia"].file_hash
+
+
+def test_a_policy_whose_text_is_another_than_the_one_that_was_hashed_is_found(tmp_path: Path) -> None:
+    for name in ("calcinaia.toml", "calcinaia.policy.txt"):
+        shutil.copy(FOLDER / name, tmp_path)
+    assert load(tmp_path)["calcinaia"].policy.sha256 == COMUNI["calcinaia"].policy.sha256
+    (tmp_path / "calcinaia.policy.txt").write_text("Un altro testo.")
+    with pytest.raises(AuthorityFileError, match=r"policy.sha256 is not that of calcinaia.policy.txt; .* version"):
+        load(tmp_path)
+    file = tmp_path / "calcinaia.toml"
+    file.write_text(re.sub(r'sha256 = "\w+"\n', "", file.read_text()))
+    with pytest.raises(AuthorityFileError, match=r"policy.sha256 is missing"):
+        load(tmp_path)
