@@ -163,3 +163,10 @@ def test_the_words_a_comune_suggests_are_understood_by_it(comune: Authority) -> 
                 meaning = keywords.understand(words, comune.keywords)
                 assert isinstance(meaning, keywords.Place | keywords.ForgetPlace | keywords.ListPlaces), words
                 assert decide(meaning, [WORK], territory) != Unknown(), words
+
+
+def test_a_frazione_is_written_right_without_the_comunes_own_name_and_nothing_else_is() -> None:
+    for name in ("Capoluogo", "calcinaia capoluogo", "CAPOLUOGO"):
+        assert (found := places.written_right(name, CALCINAIA)) is not None and found.code == "calcinaia.capoluogo"
+    for name in ("", "Calcinaia", "Mario Rossi", "capoluog"):
+        assert places.written_right(name, CALCINAIA) is None
