@@ -90,6 +90,22 @@ places_known = """
 il nome. I nomi sono: «frazioni»."""
 place_forgotten = """
 «name»: fatto, quel luogo è tolto. Ora ricevi gli avvisi per «luoghi»."""
+choices_kept = """
+«name»: fatto, d'ora in poi: «scelte». Le emergenze arrivano sempre. Per rivedere tutto scrivi "cosa sai di me"."""
+choices_known = """
+«name»: di te sappiamo soltanto questo.
+«scelte»
+Si cambia scrivendo "solo emergenze", "no eventi", "tutto", "silenzio dalle 22 alle 7" o "lingua inglese"; i luoghi \\
+con "zone". Oppure da questa pagina, che vale 7 giorni: «link»
+Per cancellarti scrivi «leave»."""
+choices_how = """
+«name»: per scegliere scrivi per esempio "solo emergenze", "no eventi", "tutto", "silenzio dalle 22 alle 7" o "lingua \\
+inglese". Per ora non cambia nulla."""
+emergencies_always = """
+«name»: le emergenze non si possono togliere, servono a proteggerti. Per non ricevere più nulla rispondi soltanto \\
+«leave». Per ora non cambia nulla."""
+nothing_known = """
+«name»: di questo contatto non abbiamo nulla. Per iscriverti scrivi «join»."""
 attachment = """
 «name»: qui non possiamo ascoltare vocali né vedere immagini. Scrivi «join» per iscriverti, «leave» per cancellarti; \\
 per una segnalazione chiama «phone» o scrivi a «email»."""
