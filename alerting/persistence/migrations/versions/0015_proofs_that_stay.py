@@ -5,12 +5,23 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0020"
-down_revision = "0011"
+revision = "0015"
+down_revision = "0014"
 branch_labels = None
 depends_on = None
 
-SAME = ("id", "authority", "channel", "what", "policy_version", "policy_sha256", "said_at", "at")
+SAME = (
+    "id",
+    "authority",
+    "channel",
+    "what",
+    "policy_version",
+    "policy_sha256",
+    "said_at",
+    "at",
+    "given_on",
+    "document",
+)
 """What an erasure leaves as it is: that somebody joined or left, and never who."""
 KEPT = "consents are append-only: a proof is never changed or deleted; see alerting/retention.py for what is erased"
 ENDED = "erasures are append-only: what was erased, when and why stays"
