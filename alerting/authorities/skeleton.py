@@ -49,6 +49,7 @@ email = "urp@comune.{site}.it"  # {mark}: la e-mail del comune
 [policy]
 url = "https://www.comune.{site}.it/avvisi/informativa"  # {mark}: la pagina vera
 version = "1"
+sha256 = "0000000000000000000000000000000000000000000000000000000000000000"  # {mark}: l'impronta, da `sha256sum`
 
 # Le parole stampate sui manifesti. Maiuscole, accenti, saluti ed emoji non contano.
 [keywords]
@@ -106,6 +107,11 @@ emergencies_always = """
 «leave». Per ora non cambia nulla."""
 nothing_known = """
 «name»: di questo contatto non abbiamo nulla. Per iscriverti scrivi «join»."""
+my_data = """
+«name»: qui trovi tutto quello che sappiamo di te, per 7 giorni: «link»
+Non darlo ad altri. Per farti cancellare scrivi «leave»."""
+my_data_elsewhere = """
+«name»: per avere tutto quello che sappiamo di te chiedilo al «phone». Per farti cancellare scrivi «leave»."""
 attachment = """
 «name»: qui non possiamo ascoltare vocali né vedere immagini. Scrivi «join» per iscriverti, «leave» per cancellarti; \\
 per una segnalazione chiama «phone» o scrivi a «email»."""

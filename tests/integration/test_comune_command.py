@@ -56,7 +56,7 @@ def test_a_new_file_lacks_only_what_the_comune_alone_knows(folder: Path) -> None
     file = buti(folder)
     result = run("check", str(file))
     errors = [line for line in result.output.splitlines() if line.startswith("ERRORE")]
-    assert result.exit_code == 1 and len(errors) == 8
+    assert result.exit_code == 1 and len(errors) == 9
     assert all("[da-compilare]" in line for line in errors)
     filled_in = "".join(
         line.partition("  # " + TO_FILL_IN)[0] + "\n" if TO_FILL_IN in line else line
