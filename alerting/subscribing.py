@@ -231,6 +231,8 @@ async def lose(session: AsyncSession, who: Subscriber, seal: Seal, *, keyword: s
     fingerprint = seal.fingerprint(known_by(who.address))
     _keep_proof(session, who.authority, who.access.channel, fingerprint, "leave", keyword, now)
     address.sealed = address.fingerprint = address.other_fingerprint = None
+    # For a fan-out that is under way: they were met there, or were to be.
+    address.refused_at, address.refused_because = now, Reason.NOT_REACHABLE_HERE.value
     await _rank_anew(session, address.recipient_id)
     await _reopen_the_last(session, address.recipient_id)
     return None

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import exists, func, select, text, update
+from sqlalchemy import ColumnElement, exists, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import batching, metrics
@@ -108,7 +108,7 @@ class FanOut:
             if room == 0 and not dispatch.withdrawn_at:
                 return True
             if not dispatch.withdrawn_at:
-                await _of_those_ranked_anew(session, dispatch, accounts, people)
+                await self._whom_nobody_met(session, dispatch, accounts, people)
             dispatch.audience = dispatch.last_seq
             log.info("audience frozen", dispatch=dispatch.id, recipients=dispatch.audience)
             return False
@@ -126,15 +126,30 @@ class FanOut:
         How many were looked at: however few are meant, a page takes no longer than its size.
         """
         looked_at, upto = (0, BIGGEST_ID) if people.is_few else await _window(session, dispatch, most)
-        added = await _freeze(session, dispatch, account.name, people, upto)
-        if added:
-            await batching.append(session, dispatch, account, added)
-            metrics.FANOUT_RECIPIENTS.labels(str(dispatch.lane)).inc(added)
+        guard, parameters = await _not_told_already(session, dispatch)
+        await _add(session, dispatch, account, people, (dispatch.fanned_to, upto), guard, parameters)
         if looked_at < most:
             dispatch.fanned_accounts, dispatch.fanned_to = dispatch.fanned_accounts + 1, 0
         else:
             dispatch.fanned_to = upto
         return looked_at
+
+    async def _whom_nobody_met(
+        self,
+        session: AsyncSession,
+        dispatch: tables.Dispatch,
+        accounts: list[tables.ChannelAccount],
+        people: Selection,
+    ) -> None:
+        """Who had another address first, or their first one closed, after its account was done: told at the very end."""
+        unmet = await _unmet(session, dispatch)
+        while unmet:
+            some = [one for one in unmet if one < unmet[0] + PAGE]
+            guard = f" AND r.id IN ({dialects.numbers(session, 'unmet')})"
+            for account in accounts:
+                window, parameters = (some[0] - 1, some[-1]), {"unmet": json.dumps(some)}
+                await _add(session, dispatch, account, people, window, guard, parameters)
+            unmet = unmet[len(some) :]
 
     # ── an Update, a Cancel ─────────────────────────────────────────────────────────────────────────
 
@@ -171,26 +186,20 @@ async def _window(session: AsyncSession, dispatch: tables.Dispatch, size: int) -
     return count, last or dispatch.fanned_to
 
 
-async def _of_those_ranked_anew(
-    session: AsyncSession, dispatch: tables.Dispatch, accounts: list[tables.ChannelAccount], people: Selection
+async def _add(
+    session: AsyncSession,
+    dispatch: tables.Dispatch,
+    account: tables.ChannelAccount,
+    people: Selection,
+    window: tuple[int, int],
+    guard: str,
+    parameters: dict[str, Any],
 ) -> None:
-    """Whoever had another address put first while we went from account to account may have been on none of them."""
-    since = dispatch.issued_at.timestamp() - CLOCKS_DIFFER_BY
-    ranked = select(tables.Recipient.id).where(
-        tables.Recipient.authority == dispatch.authority,
-        tables.Recipient.ranked_at.is_not(None),
-        tables.Recipient.ranked_at > since,
-        ~exists().where(
-            tables.Delivery.dispatch_id == dispatch.id, tables.Delivery.recipient_id == tables.Recipient.id
-        ),
-    )
-    for recipient in (await session.scalars(ranked.order_by(tables.Recipient.id))).all():
-        for account in accounts:
-            added = await _freeze(session, dispatch, account.name, people, recipient, after=recipient - 1)
-            if added:
-                await batching.append(session, dispatch, account, added)
-                metrics.FANOUT_RECIPIENTS.labels(str(dispatch.lane)).inc(added)
-                break
+    """Who is meant of these ids, on one account: into the audience and into batches."""
+    added = await _freeze(session, dispatch, account.name, people, window, guard, parameters)
+    if added:
+        await batching.append(session, dispatch, account, added)
+        metrics.FANOUT_RECIPIENTS.labels(str(dispatch.lane)).inc(added)
 
 
 async def _freeze(
@@ -198,20 +207,13 @@ async def _freeze(
     dispatch: tables.Dispatch,
     account: str,
     people: Selection,
-    upto: int,
-    *,
-    after: int | None = None,
+    window: tuple[int, int],
+    guard: str,
+    parameters: dict[str, Any],
 ) -> int:
-    """Number the recipients of one account up to this id into the audience. How many they are."""
-    parameters: dict[str, Any] = {
-        **people.parameters,
-        "dispatch": dispatch.id,
-        "base": dispatch.last_seq,
-        "account": account,
-        "after": dispatch.fanned_to if after is None else after,
-        "upto": upto,
-    }
-    guard = await _not_told_already(session, dispatch, parameters)
+    """Number the recipients of one account in a window of ids into the audience. How many they are."""
+    after, upto = window
+    known = {"dispatch": dispatch.id, "base": dispatch.last_seq, "account": account, "after": after, "upto": upto}
     added = await session.execute(
         text(
             f"""INSERT INTO deliveries (dispatch_id, seq, recipient_id, address_id, progress, attempts, due_at,
@@ -220,27 +222,61 @@ async def _freeze(
                        0, 0, 0, 0
                   FROM (SELECT r.id AS recipient, a.id AS address {people.people} AND a.account = :account {guard}) q"""
         ),
-        parameters,
+        people.parameters | parameters | known,
     )
     return int(added.rowcount)  # type: ignore[attr-defined]
 
 
-async def _not_told_already(session: AsyncSession, dispatch: tables.Dispatch, parameters: dict[str, Any]) -> str:
+async def _not_told_already(session: AsyncSession, dispatch: tables.Dispatch) -> tuple[str, dict[str, Any]]:
     """Leaves out who stands in this audience already, while it is still being frozen.
 
     Whose first address was refused meanwhile, for this alert or for another, has another one first by now; and who was
     told on another address as a fallback may be owed the text there anyway.
     """
-    recently = tables.Address.refused_at >= dispatch.issued_at - CLOSED_MEANWHILE
-    guard = ""
-    if await session.scalar(select(tables.Address.id).where(recently).limit(1)) is not None:
+    guard, parameters = "", {}
+    if await _is_any_closed(session, dispatch):
         theirs = (
             select(tables.Address.recipient_id)
             .join(tables.Delivery, tables.Delivery.address_id == tables.Address.id)
-            .where(recently, tables.Delivery.dispatch_id == dispatch.id)
+            .where(_closed_meanwhile(dispatch), tables.Delivery.dispatch_id == dispatch.id)
         )
         parameters["moved"] = json.dumps(sorted(set(await session.scalars(theirs))))
         guard = f" AND r.id NOT IN ({dialects.numbers(session, 'moved')})"
     if await fallbacks.any_followed(session, dispatch.id):
         guard += " AND NOT EXISTS (SELECT 1 FROM deliveries z WHERE z.address_id = a.id AND z.dispatch_id = :dispatch)"
-    return guard
+    return guard, parameters
+
+
+async def _unmet(session: AsyncSession, dispatch: tables.Dispatch) -> list[int]:
+    """Whose addresses changed meanwhile, and who stands nowhere in this audience; in order. Few of them are meant."""
+    ranked_anew = select(tables.Recipient.id).where(
+        tables.Recipient.authority == dispatch.authority,
+        tables.Recipient.ranked_at.is_not(None),
+        tables.Recipient.ranked_at > dispatch.issued_at.timestamp() - CLOCKS_DIFFER_BY,
+        ~exists().where(
+            tables.Delivery.dispatch_id == dispatch.id, tables.Delivery.recipient_id == tables.Recipient.id
+        ),
+    )
+    unmet = set(await session.scalars(ranked_anew))
+    if not await _is_any_closed(session, dispatch):
+        return sorted(unmet)
+    theirs = (
+        select(tables.Address.recipient_id)
+        .join(tables.Recipient, tables.Recipient.id == tables.Address.recipient_id)
+        .where(_closed_meanwhile(dispatch), tables.Recipient.authority == dispatch.authority)
+    )
+    closed = set(await session.scalars(theirs))
+    met = (
+        select(tables.Address.recipient_id)
+        .join(tables.Delivery, tables.Delivery.address_id == tables.Address.id)
+        .where(tables.Address.recipient_id.in_(theirs.scalar_subquery()), tables.Delivery.dispatch_id == dispatch.id)
+    )
+    return sorted(unmet | closed - set(await session.scalars(met)))
+
+
+async def _is_any_closed(session: AsyncSession, dispatch: tables.Dispatch) -> bool:
+    return await session.scalar(select(tables.Address.id).where(_closed_meanwhile(dispatch)).limit(1)) is not None
+
+
+def _closed_meanwhile(dispatch: tables.Dispatch) -> ColumnElement[bool]:
+    return tables.Address.refused_at >= dispatch.issued_at - CLOSED_MEANWHILE

@@ -742,6 +742,40 @@ async def test_whoever_is_refused_for_another_alert_meanwhile_is_told_of_this_on
     await check_whole(town, dispatch)
 
 
+@pytest.mark.parametrize("how", ["refused", "lost"])
+async def test_whose_first_address_is_closed_behind_the_fan_outs_back_is_told_all_the_same(
+    town: Town, page_by_page: Paging, how: str
+) -> None:
+    """Telegram is frozen before WhatsApp, where these people are told first until they are refused there, or move."""
+    numbers = await town.subscribe(6)
+    await also_on(town, TELEGRAM, numbers)
+    earlier = await town.issue()
+    await town.fan_out(earlier)
+    was_at: list[int] = []
+
+    async def two_are_closed(dispatch: int) -> None:
+        frozen = [channel for channel, _ in await stands(town, dispatch)]
+        if frozen == ["whatsapp"] * 2:  # Telegram is done, and the first page of WhatsApp
+            was_at.append(len(frozen))
+            if how == "refused":
+                await refused(town, earlier, 5, 6, reason=Reason.NOT_REACHABLE_HERE)
+                await look(town)
+                return
+            async with town.database.write() as session:
+                for number in numbers[4:]:
+                    who = Subscriber(town.authority, town.whatsapp, number)
+                    await subscribing.lose(session, who, town.seal, keyword="(numero cambiato)", now=datetime.now(UTC))
+
+    page_by_page(two_are_closed)
+    dispatch = await town.issue()
+    await town.fan_out(dispatch)
+    assert was_at == [2], "the fan-out was still at work"
+    assert sorted(channel for channel, _ in await stands(town, dispatch)) == ["telegram"] * 2 + ["whatsapp"] * 4
+    people = [row.recipient_id for row in await town.deliveries(dispatch)]
+    assert len(people) == len(set(people)) == 6
+    await check_whole(town, dispatch)
+
+
 # ── an Update, a Cancel ─────────────────────────────────────────────────────────────────────────────
 
 
