@@ -15,6 +15,7 @@ from alerting.domain.delivery import Channel
 from alerting.domain.fallback import DEAR
 from alerting.domain.lanes import Lane
 from alerting.domain.rendering import ROME
+from alerting.domain.sms import in_letters_of_sms
 from alerting.persistence import dialects, fallbacks
 from alerting.persistence.tables import Budget, Dispatch, Spending
 
@@ -53,7 +54,7 @@ def price(channel: Channel, per_text: int | None, lane: Lane, words: str) -> Pri
     Of an SMS each part is paid. What WhatsApp takes is for templates: inside the 24 hours after the person wrote, as a
     reply is, it takes nothing (developers.facebook.com … /pricing, read November 2026).
     """
-    parts = gsm.size(words).parts if channel is Channel.SMS else 1
+    parts = gsm.size(in_letters_of_sms(words)).parts if channel is Channel.SMS else 1
     if channel is Channel.WHATSAPP and lane is Lane.REPLY:
         return Price(0)
     if per_text is None:

@@ -275,6 +275,8 @@ def test_of_an_sms_each_part_is_paid_and_of_an_answer_on_whatsapp_nothing() -> N
     long = "Evacuare i piani bassi. " * 10
     assert costs.price(Channel.SMS, 45_000, Lane.FLASH, long) == costs.Price(90_000, 2)
     assert costs.price(Channel.WHATSAPP, 30_000, Lane.FLASH, long) == costs.Price(30_000)
+    curly = "L’Arno è sceso sotto la soglia. Può tornare a casa: l’acquedotto è di nuovo in servizio."
+    assert costs.price(Channel.SMS, 45_000, Lane.REPLY, curly) == costs.Price(45_000, 1), "it goes in letters of an SMS"
     assert costs.price(Channel.WHATSAPP, 30_000, Lane.REPLY, long) == costs.Price(0)
     assert costs.price(Channel.WHATSAPP, None, Lane.FLASH, long) == costs.Price(0)
     assert costs.price(Channel.SMS, None, Lane.FLASH, long) is None
