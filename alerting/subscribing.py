@@ -172,6 +172,7 @@ async def shut(session: AsyncSession, who: Subscriber, seal: Seal, *, keyword: s
         return
     address.refused_at, address.refused_because = now, Reason.BLOCKED_BY_PERSON.value
     await _rank_anew(session, address.recipient_id)
+    await _reopen_the_last(session, address.recipient_id)
     _keep_proof(
         session, who.authority, who.access.channel, seal.fingerprint(known_by(who.address)), "block", keyword, now
     )

@@ -7,6 +7,7 @@ completion. Whoever comes here holds the dispatch, so that of two processes one 
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import batching, costs, metrics, paging
 from alerting.domain.delivery import Channel, Progress
-from alerting.domain.fallback import Because, Choice, Follow, Policy, Stays, Way, choose
+from alerting.domain.fallback import Because, Choice, Follow, Policy, Stays, Way, choose, is_reported
 from alerting.persistence import dialects, fallbacks, tables
 from consumers.channel import Account, Secret
 from consumers.deliver import text_of
@@ -117,6 +118,7 @@ class Elsewhere:
                     halted=bool(row.halted),
                     seq=row.seq,
                     stands=None if row.progress is None else Progress(row.progress),
+                    reported=is_reported((await self._session.get_one(tables.ChannelAccount, row.account)).settings),
                 )
             )
         return found
@@ -230,7 +232,7 @@ VALUES (:dispatch, :number, :why, NULL, 0, :to, :by, :money, :out_of)
 def _taken(way: Way, by: Follow) -> Way:
     if way.address != by.way.address:
         return way
-    return Way(way.address, way.account, way.channel, way.rank, way.price, stands=Progress.WAITING, seq=2**31)
+    return replace(way, is_open=True, halted=False, stands=Progress.WAITING, seq=2**31)
 
 
 def _as_account(row: tables.ChannelAccount) -> Account:

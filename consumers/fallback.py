@@ -24,6 +24,7 @@ from alerting.domain.fallback import (
     Stays,
     closes_address,
     ends_untold,
+    is_reported,
     may_be_silent,
     next_look,
     ranks_without,
@@ -228,7 +229,7 @@ async def _noted(session: AsyncSession, dispatch: int, now: float) -> Sequence[S
     seqs = (await session.scalars(due.with_for_update(skip_locked=True))).all()
     query = (
         select(row.seq, row.because, tables.Delivery.recipient_id, tables.Delivery.progress, tables.Delivery.reason)
-        .add_columns(tables.Address.account, tables.ChannelAccount.channel)
+        .add_columns(tables.Address.account, tables.ChannelAccount.channel, tables.ChannelAccount.settings)
         .join(tables.Delivery, and_(tables.Delivery.dispatch_id == row.dispatch_id, tables.Delivery.seq == row.seq))
         .join(tables.Address, tables.Address.id == tables.Delivery.address_id)
         .join(tables.ChannelAccount, tables.ChannelAccount.name == tables.Address.account)
@@ -260,7 +261,7 @@ def _sort_out(rows: Sequence[Standing]) -> _SortedOut:
         held = because is Because.HELD and progress in MAY_BE_HELD
         if ends_untold(progress, reason):
             found.untold.append(Untold(row.seq, row.recipient_id, Because.REFUSED))
-        elif (because is Because.SILENT and may_be_silent(progress, channel)) or (
+        elif (because is Because.SILENT and may_be_silent(progress, channel, reported=is_reported(row.settings))) or (
             held and reason is Reason.HELD_BY_PROVIDER
         ):
             found.untold.append(Untold(row.seq, row.recipient_id, because))
@@ -373,7 +374,10 @@ SILENT = ", ".join(
 async def _heard(session: AsyncSession, batch: tables.Batch, patience: float, now: float) -> _Heard:
     asked = {"dispatch": batch.dispatch_id, "first": batch.first, "last": batch.last}
     rows = (await session.execute(text(ATTEMPTS.format(stands=SILENT)), asked)).all()
-    waiting = [(row.seq, row.at) for row in rows if may_be_silent(Progress(row.progress), batch.channel)]
+    reported = is_reported((await session.get_one(tables.ChannelAccount, batch.account)).settings)
+    waiting = [
+        (row.seq, row.at) for row in rows if may_be_silent(Progress(row.progress), batch.channel, reported=reported)
+    ]
     silent = sorted(seq for seq, at in waiting if at + patience <= now)
     attempts = [at for _, at in waiting if at + patience > now]
     return _Heard(

@@ -7,6 +7,7 @@ from enum import Enum
 
 from alerting.domain.delivery import Channel, Progress, Reason
 from alerting.domain.lanes import Lane
+from alerting.domain.sms import WITH_RECEIPT
 
 # ── what is known of the channels ───────────────────────────────────────────────────────────────────
 
@@ -14,6 +15,12 @@ GIVES_RECEIPTS = frozenset({Channel.WHATSAPP, Channel.SMS})
 """Whose provider says whether a text is on the telephone: WhatsApp's status webhooks, the SMSC's delivery receipts
 (channels.md §1.7 and §3.2, November 2026). Of all others "accepted" is the last word; a bounced mail is a refusal,
 and no bounce is no receipt."""
+
+
+def is_reported(settings: Mapping[str, str]) -> bool:
+    """Whether an account of such a channel gets them: the cheaper kinds of SMS over REST have none."""
+    return settings.get("protocol") != "rest" or settings.get("message_type") in WITH_RECEIPT
+
 
 COSTS = frozenset({Channel.WHATSAPP, Channel.SMS})
 """Whose provider takes money for a text; all others are free unless the comune's file says otherwise."""
@@ -105,16 +112,17 @@ def closes_address(progress: Progress, reason: Reason | None, channel: Channel) 
     return progress is Progress.REFUSED or (progress is Progress.FAILED and channel is not Channel.SMS)
 
 
-def may_be_silent(progress: Progress, channel: Channel) -> bool:
-    """Whether a delivery that stands so is waiting for a word that should have come."""
-    return progress in DOUBTFUL or (progress in (Progress.ACCEPTED, Progress.SENT) and channel in GIVES_RECEIPTS)
+def may_be_silent(progress: Progress, channel: Channel, *, reported: bool = True) -> bool:
+    """Whether a delivery that stands so is waiting for a word that should have come. `reported` is its account."""
+    awaited = reported and channel in GIVES_RECEIPTS
+    return progress in DOUBTFUL or (progress in (Progress.ACCEPTED, Progress.SENT) and awaited)
 
 
-def has_reached(progress: Progress, channel: Channel) -> bool:
+def has_reached(progress: Progress, channel: Channel, *, reported: bool = True) -> bool:
     """Whether all there is to know of it says that the person has it."""
     if progress in (Progress.DELIVERED, Progress.READ):
         return True
-    return progress in (Progress.ACCEPTED, Progress.SENT) and channel not in GIVES_RECEIPTS
+    return progress in (Progress.ACCEPTED, Progress.SENT) and not (reported and channel in GIVES_RECEIPTS)
 
 
 PATIENCE = {Lane.FLASH: 1.0, Lane.EMERGENCY: 10.0, Lane.ROUTINE: 600.0}
@@ -131,7 +139,8 @@ class Way:
 
     `seq` and `stands` are of the delivery there, None where they were not told there. `price`, in millionths of a
     euro, is what the text costs there; None where nobody knows. `is_open` says that it can be used at all: not
-    refused, not erased, on the same side of the wall; `halted`, that its account is told nothing for now.
+    refused, not erased, on the same side of the wall; `halted`, that its account is told nothing for now; `reported`,
+    that its account gets receipts where its channel gives any.
     """
 
     address: int
@@ -143,6 +152,7 @@ class Way:
     halted: bool = False
     seq: int | None = None
     stands: Progress | None = None
+    reported: bool = True
 
 
 class Stays(Enum):
@@ -186,7 +196,7 @@ def choose(
     """
     if now >= not_after:
         return Stays.OVER
-    if any(way.stands is not None and has_reached(way.stands, way.channel) for way in ways):
+    if any(way.stands is not None and has_reached(way.stands, way.channel, reported=way.reported) for way in ways):
         return Stays.REACHED
     if any(_is_being_tried(way, seq) for way in ways):
         return Stays.PENDING

@@ -57,6 +57,11 @@ def _septets_of(octets: int) -> int:
     return (octets * 8 + 6) // 7
 
 
+WITH_RECEIPT = frozenset({"GP", "N"})
+"""Kinds of SMS over REST whose delivery is reported, and whose sender may be chosen; of others the provider's own is
+seen."""
+
+
 def parts_of(text: str, reference: int, *, wide: bool = False, latin_1: bool = False) -> tuple[Part, ...]:
     """The parts of a text. `reference` tells texts apart that reach one telephone together; its low bits are used.
 

@@ -26,7 +26,7 @@ from alerting.domain.delivery import (
 from alerting.domain.delivery import Channel as ChannelName
 from alerting.domain.gsm import Encoding
 from alerting.domain.recipients import reads_texts
-from alerting.domain.sms import in_letters_of_sms
+from alerting.domain.sms import WITH_RECEIPT, in_letters_of_sms
 from alerting.webhooks.sms import LAST, STATUSES
 from consumers.channel import Account, Orders, Secret, Standing, Text
 from consumers.channels.line import Answer, Line, endpoint, json_object, without_a_code
@@ -42,8 +42,6 @@ KEYS = re.compile(r"([!-:<-~]{1,200});([!-:<-~]{1,200})")
 REFERENCE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """What stands in a path as it is. Ours have some twenty characters; the documentation names no limit."""
 
-WITH_RECEIPT = frozenset({"GP", "N"})
-"""Message types whose delivery is reported, and whose sender may be chosen; of others the provider's own is seen."""
 LONGEST = {"SI": 160, "LL": 160}
 LONGEST_ELSE = 1000
 """Characters. smsend/REST-API, "Send an SMS message", read November 2026."""

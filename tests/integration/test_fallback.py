@@ -326,6 +326,24 @@ async def test_a_channel_that_gives_no_receipts_is_not_silent(town: Town) -> Non
     assert await stands(town, dispatch) == [("whatsapp", "REFUSED"), ("telegram", "ACCEPTED")]
 
 
+@pytest.mark.parametrize(("message_type", "follow"), [("TI", 0), ("GP", 2)])
+async def test_an_sms_that_is_never_reported_is_not_silent(town: Town, message_type: str, follow: int) -> None:
+    """The cheaper kinds of SMS over REST have no receipt: the provider's word that it left is the last."""
+    settings = json.dumps({"protocol": "rest", "message_type": message_type})
+    await town.run("UPDATE channel_accounts SET settings = :settings WHERE name = 'sms.calcinaia'", settings=settings)
+    await wants(town, patience=timedelta(seconds=10))
+    numbers = await town.subscribe(3)
+    await also_on(town, SMS, numbers)
+    await town.run("UPDATE addresses SET rank = 1 - rank")
+    dispatch = await town.issue()
+    await town.fan_out(dispatch)
+    await recorded(town, dispatch, 1, ends=Progress.ACCEPTED, ago=60)
+    await recorded(town, dispatch, 2, ends=Progress.SENT, ago=60)
+    await refused(town, dispatch, 3)
+    await look(town)
+    assert [channel for channel, _ in (await stands(town, dispatch))[3:]] == ["whatsapp"] * (1 + follow)
+
+
 async def test_told_twice_is_counted_when_the_first_arrives_after_all(town: Town) -> None:
     await wants(town, patience=timedelta(seconds=10))
     dispatch = await alert_to(town, 2, TELEGRAM)
@@ -665,6 +683,23 @@ async def test_whose_last_open_address_is_lost_is_told_on_the_refused_one(town: 
     async with town.database.write() as session:
         who = Subscriber(town.authority, access, f"5{number[3:]}")
         await subscribing.lose(session, who, town.seal, keyword="(bot bloccato)", now=datetime.now(UTC))
+    second = await town.issue()
+    await town.fan_out(second)
+    assert await stands(town, second) == [("whatsapp", "WAITING")]
+
+
+async def test_who_blocks_the_one_when_the_provider_has_refused_the_other_is_tried_on_that_again(town: Town) -> None:
+    (number,) = await town.subscribe(1)
+    await also_on(town, TELEGRAM, [number])
+    dispatch = await town.issue()
+    await town.fan_out(dispatch)
+    await refused(town, dispatch, 1, reason=Reason.NOT_REACHABLE_HERE)
+    await look(town)
+    access = town.authority.channel(Channel.TELEGRAM)
+    assert access is not None
+    who = Subscriber(town.authority, access, f"5{number[3:]}")
+    async with town.database.write() as session:
+        await subscribing.shut(session, who, town.seal, keyword="(bot bloccato)", now=datetime.now(UTC))
     second = await town.issue()
     await town.fan_out(second)
     assert await stands(town, second) == [("whatsapp", "WAITING")]
