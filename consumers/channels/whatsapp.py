@@ -249,7 +249,15 @@ class WhatsApp:
         async def upload() -> str:
             return await self._uploaded(account, enclosure)
 
-        return await self._uploads.id_of(account, enclosure, upload, MEDIA_LAST)
+        try:
+            known = await self._uploads.id_of(account, enclosure, upload, MEDIA_LAST)
+        except (ChannelHalted, TextRejected, NotUploaded):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever keeps ids is away: nothing was said to anybody yet
+            log.warning("a picture's id is not to be had", account=account.name, error=type(error).__name__)
+            raise self._not_uploaded(account, self._upload_of(account, enclosure)) from None
+        self._upload_of(account, enclosure).failed = 0
+        return known
 
     def _upload_of(self, account: Account, enclosure: Attachment) -> _Upload:
         if len(self._media) >= TEXTS_KEPT:
@@ -270,7 +278,6 @@ class WhatsApp:
         if isinstance(answer, Answer):
             said = json_object(answer.body)
             if said is not None and isinstance(identity := said.get("id"), str) and identity:
-                upload.failed = 0
                 return identity
             try:
                 outcome = classify(answer.status, answer.body, account.name)
@@ -278,12 +285,18 @@ class WhatsApp:
                 raise MediaSpoilt(account.name, rejected.cause) from None
             if isinstance(outcome, Refused):  # there is no person yet who could be meant
                 raise MediaSpoilt(account.name, "the picture or document was refused")
+        raise self._not_uploaded(account, upload)
+
+    def _not_uploaded(self, account: Account, upload: _Upload) -> NotUploaded | MediaSpoilt:
+        """One more failure: it is tried again, or else the words leave without it."""
+        if self._clock() < upload.not_before:
+            return NotUploaded()  # a hundred sends find it out at once
         upload.failed += 1
         if upload.failed >= UPLOADS_TRIED:
             upload.failed = 0
-            raise MediaSpoilt(account.name, f"not uploaded in {UPLOADS_TRIED} tries")
+            return MediaSpoilt(account.name, f"not uploaded in {UPLOADS_TRIED} tries")
         upload.not_before = self._clock() + UPLOAD_AGAIN_AFTER.total_seconds()
-        raise NotUploaded
+        return NotUploaded()
 
     async def _renewed(self, prepared: _Prepared, text: Text) -> bool:
         """Forget an id that Meta does not know: the next send uploads anew. False where the new one is no better."""
@@ -294,7 +307,11 @@ class WhatsApp:
             if prepared.made_at >= upload.renewed_at:
                 if self._clock() - upload.renewed_at < STANDS_BACK:
                     return False
-                await self._uploads.forget(account, text.enclosure)
+                try:
+                    await self._uploads.forget(account, text.enclosure)
+                except Exception as error:  # noqa: BLE001 - Meta took nothing: the words can go without their picture
+                    log.warning("a picture's id is not forgotten", account=account.name, error=type(error).__name__)
+                    return False
                 upload.renewed_at = self._clock()
             if self._prepared.get((account.name, text)) is prepared:
                 del self._prepared[account.name, text]

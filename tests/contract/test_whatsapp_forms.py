@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession
+from sqlalchemy import text as sql
 
 from alerting.domain.delivery import (
     Accepted,
@@ -21,6 +22,7 @@ from alerting.domain.delivery import (
 from consumers.channel import Account, Attachment, Text
 from consumers.channels.whatsapp import MOST_FOURS, STANDS_BACK, WhatsApp
 from consumers.simulators.serving import Served
+from consumers.uploads import Uploads
 from tests.contract.fornacette import WHATSAPP_NUMBER, WHATSAPP_TOKEN, received, tell, whatsapp_account
 
 MARIA, GIUSEPPE = "+393331234567", "+393331234568"
@@ -205,6 +207,21 @@ async def test_an_upload_that_works_the_second_time_brings_the_picture(
     await asyncio.sleep(2.1)
     assert isinstance(await whatsapp.send(account, MARIA, text, "b"), Accepted)
     assert [item["template"] for item in await received(meta, http)] == ["avviso_foto"]
+
+
+async def test_where_ids_cannot_be_kept_nobody_counts_as_perhaps_told_and_the_words_go_alone(
+    whatsapp: WhatsApp, uploads: Uploads, meta: Served, http: ClientSession, account: Account
+) -> None:
+    async with uploads._database.write() as session:
+        await session.execute(sql("DROP TABLE uploads"))
+    text = alert(enclosure=picture())
+    first = await asyncio.gather(*(whatsapp.send(account, person, text, "a") for person in (MARIA, GIUSEPPE)))
+    assert [(type(one), one.reason) for one in first if not isinstance(one, Accepted)] == [
+        (Deferred, Reason.PROVIDER_UNAVAILABLE)
+    ] * 2
+    await asyncio.sleep(2.1)
+    assert isinstance(await whatsapp.send(account, MARIA, text, "b"), Accepted)
+    assert [item["template"] for item in await received(meta, http)] == ["avviso"]
 
 
 @pytest.mark.parametrize("code", [131026, 131047, 131050])
