@@ -212,3 +212,62 @@ async def test_no_place_is_nowhere_on_earth(before: Database, empty_url: str) ->
                 await session.execute(
                     text(f"INSERT INTO places (recipient_id, label, lat, lon, cell, area) VALUES (3, 'casa', {place})")
                 )
+
+
+SAID_AT_0005 = (
+    "INSERT INTO authorities (code, istat, name, file_hash) VALUES ('calcinaia', '050004', 'Comune di Calcinaia', '')",
+    """INSERT INTO channel_accounts (name, authority, channel, live, identity, settings, paced_as) VALUES
+        ('whatsapp.calcinaia', 'calcinaia', 'whatsapp', true, '+39050123456', '{}', 'whatsapp.calcinaia')""",
+    """INSERT INTO recipients (id, authority, live, is_channel, language, located, joined_at) VALUES
+        (1, 'calcinaia', true, false, 'it', false, '2026-01-01'), (2, 'calcinaia', true, false, 'it', false,
+        '2026-01-01')""",
+    """INSERT INTO addresses (id, recipient_id, account, fingerprint, sealed, rank, not_before, refused_at,
+                              refused_because)
+       VALUES (1, 1, 'whatsapp.calcinaia', :one, :one, 0, 0, NULL, NULL),
+              (2, 2, 'whatsapp.calcinaia', :two, :two, 0, 0, '2026-11-01', 'blocked_by_person')""",
+    """INSERT INTO dispatches (id, authority, lane, live, issued_at, not_after, fanned_accounts, fanned_to, last_seq,
+                               audience, touched_at)
+       VALUES (1, 'calcinaia', 'emergency', true, '2026-11-21', '2026-11-22', 1, 0, 1, 1, 0)""",
+    """INSERT INTO batches (id, dispatch_id, channel, account, lane, first, last, state, told, touched_at)
+       VALUES (1, 1, 'whatsapp', 'whatsapp.calcinaia', 'emergency', 1, 1, 'done', 1, 0)""",
+    """INSERT INTO deliveries (dispatch_id, seq, recipient_id, address_id, progress, attempts, due_at, claimed_until)
+       VALUES (1, 1, 1, 1, 7, 1, 0, 0)""",
+)
+
+
+async def test_what_was_said_before_there_were_fallbacks_stays_said_on_the_way_up_and_down(empty_url: str) -> None:
+    database = Database(empty_url)
+    await moved(database, command.upgrade, "0005")
+    old = await schema(database)
+    async with database.write() as session:
+        for statement in SAID_AT_0005:
+            values = {"one": b"1", "two": b"2"} if ":one" in statement else {}
+            await session.execute(text(statement), values)
+    named = ("batches", "deliveries", "dispatches", "recipients")
+    kept = [await rows(database, f"SELECT * FROM {name} ORDER BY 1, 2") for name in named]
+
+    await migrate(empty_url)
+    assert await rows(database, "SELECT id, state, silence_at FROM batches") == [(1, "done", 0.0)]
+    assert await rows(database, "SELECT id, rank, refused_because, other_fingerprint FROM addresses ORDER BY 1") == [
+        (1, 0, None, None),
+        (2, 0, "blocked_by_person", None),
+    ]
+    assert await rows(database, "SELECT fallback FROM authorities") == [(None,)]
+    async with database.write() as session:
+        await session.execute(
+            text("INSERT INTO budgets (id, authority, lane, month) VALUES (1, 'calcinaia', 'emergency', '2026-11')")
+        )
+        await session.execute(
+            text("""INSERT INTO fallbacks (dispatch_id, seq, because, due_at, state, micro_euro, budget)
+                    VALUES (1, 1, 'refused', 0, 'nowhere', 0, 1)""")
+        )
+        await session.execute(
+            text("""INSERT INTO spending (dispatch_id, account, month, authority, lane, channel, texts, parts, micro_euro)
+                    VALUES (1, 'whatsapp.calcinaia', '2026-11', 'calcinaia', 'emergency', 'whatsapp', 1, 1, 5)""")
+        )
+
+    await moved(database, command.downgrade, "0005")
+    assert await schema(database) == old
+    assert [await rows(database, f"SELECT * FROM {name} ORDER BY 1, 2") for name in named] == kept
+    await migrate(empty_url)
+    await database.close()
