@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import structlog
-from sqlalchemy import Row, and_, delete, exists, select, text, update
+from sqlalchemy import Row, and_, case, delete, exists, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -19,6 +19,7 @@ from alerting.domain.delivery import Channel, Progress, Reason
 from alerting.domain.fallback import (
     MAY_BE_HELD,
     OPEN,
+    PUT_OFF,
     Because,
     Follow,
     Stays,
@@ -44,6 +45,9 @@ ASK_AGAIN = 5.0
 TRIED_ANEW_AFTER = timedelta(days=30)
 """A number that is not on WhatsApp may be there one day (channels.md, 131026)."""
 REOPENS_EVERY = 3600.0
+
+KEPT_BACK = frozenset({Reason.HELD_BY_PROVIDER}) | PUT_OFF
+"""One person's, where a text that is rejected is everybody's."""
 
 Standing = Row[Any]
 
@@ -262,7 +266,7 @@ def _sort_out(rows: Sequence[Standing]) -> _SortedOut:
         if ends_untold(progress, reason):
             found.untold.append(Untold(row.seq, row.recipient_id, Because.REFUSED))
         elif (because is Because.SILENT and may_be_silent(progress, channel, reported=is_reported(row.settings))) or (
-            held and reason is Reason.HELD_BY_PROVIDER
+            held and reason in KEPT_BACK
         ):
             found.untold.append(Untold(row.seq, row.recipient_id, because))
         elif held and reason is Reason.TEXT_REJECTED:
@@ -295,7 +299,7 @@ def _is_held(chosen: Chosen) -> bool:
 async def _close_held(session: AsyncSession, dispatch: int, chosen: Sequence[Chosen]) -> set[int]:
     """Whom the provider holds back, and who is told elsewhere: nobody tries them there any more.
 
-    It may let the text go after all, so that they are owed the Cancel there too.
+    It may let the text go after all, so that they are owed the Cancel there too; but for who was only put off.
     Asked again of each row: whoever a worker has just claimed is not among them.
     """
     seqs = [one.person.seq for one in chosen if _is_held(one) and isinstance(one.choice, Follow)]
@@ -307,9 +311,15 @@ async def _close_held(session: AsyncSession, dispatch: int, chosen: Sequence[Cho
             tables.Delivery.dispatch_id == dispatch,
             tables.Delivery.seq.in_(seqs),
             tables.Delivery.progress.in_([progress.value for progress in MAY_BE_HELD]),
-            tables.Delivery.reason == Reason.HELD_BY_PROVIDER.value,
+            tables.Delivery.reason.in_([reason.value for reason in KEPT_BACK]),
         )
-        .values(progress=Progress.UNRESOLVED.value)
+        .values(
+            progress=case(
+                (tables.Delivery.reason == Reason.HELD_BY_PROVIDER.value, Progress.UNRESOLVED.value),
+                (tables.Delivery.progress == Progress.DEFERRED.value, Progress.HANDED_OVER.value),
+                else_=Progress.UNRESOLVED.value,
+            )
+        )
         .returning(tables.Delivery.seq)
         .execution_options(synchronize_session=False)
     )

@@ -23,8 +23,9 @@ from alerting.amqp import Incoming
 from alerting.costs import Price
 from alerting.domain.delivery import Decision, Reason
 from alerting.domain.events import BatchReady
+from alerting.domain.fallback import PATIENCE, Because, is_held_up
 from alerting.domain.lanes import Lane
-from alerting.persistence import Database, ledger
+from alerting.persistence import Database, fallbacks, ledger
 from consumers import quiet
 from consumers.channel import Account, Text
 from consumers.mass_failure import MassFailure
@@ -323,6 +324,11 @@ class Line:
         if seqs:
             await ledger.put_off(session, held.dispatch, sorted(seqs), reason, due_at=until)
             metrics.TURNED_AWAY.labels(str(held.lane), reason.value).inc(len(seqs))
+            now = time.time()
+            if is_held_up(reason, until - now, held.lane):
+                due_at = now + PATIENCE[held.lane]
+                notes = [fallbacks.Note(held.dispatch, seq, Because.HELD, reason, due_at) for seq in seqs]
+                await fallbacks.note(session, notes)
 
     # ── slots ───────────────────────────────────────────────────────────────────────────────────────
 

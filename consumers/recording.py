@@ -18,7 +18,7 @@ from alerting import batching, costs, wire
 from alerting.amqp import BrokerAway, Outgoing, Publisher, Unroutable
 from alerting.domain.delivery import Decision, Done, Progress, Reason, TryAgain
 from alerting.domain.events import BatchReady
-from alerting.domain.fallback import HELD_UP, MAY_BE_HELD, PATIENCE, Because, ends_untold
+from alerting.domain.fallback import MAY_BE_HELD, PATIENCE, Because, ends_untold, is_held_up
 from alerting.domain.lanes import Lane
 from alerting.persistence import Database, fallbacks, ledger
 from alerting.sealing import Seal
@@ -221,7 +221,7 @@ def _to_be_followed(results: list[tuple[Errand, ledger.Recorded]]) -> list[fallb
             continue
         if ends_untold(row.progress, row.reason) and row.at < errand.held.batch.not_after.timestamp():
             notes.append(fallbacks.Note(row.dispatch, row.seq, Because.REFUSED, row.reason, row.at))
-        elif row.reason in HELD_UP and row.progress in MAY_BE_HELD:
+        elif row.progress in MAY_BE_HELD and is_held_up(row.reason, row.due_at - row.at, errand.held.lane):
             due_at = row.at + PATIENCE[errand.held.lane]
             notes.append(fallbacks.Note(row.dispatch, row.seq, Because.HELD, row.reason, due_at))
     return notes

@@ -92,6 +92,9 @@ DOUBTFUL = frozenset({Progress.UNCERTAIN, Progress.UNRESOLVED})
 NO_FALLBACK = frozenset({Reason.WITHDRAWN, Reason.LEFT})
 """The person, or the comune, does not want it said."""
 HELD_UP = frozenset({Reason.TEXT_REJECTED, Reason.HELD_BY_PROVIDER})
+PUT_OFF = frozenset({Reason.PAIR_THROTTLED})
+"""Nothing was said, and this person has to be left alone here: for a second, or for an hour. Of the daily quota only
+routine is turned away, which has time until tomorrow."""
 MAY_BE_HELD = frozenset({Progress.DEFERRED, *DOUBTFUL})
 """A text that is held back may come out one day, and one that is rejected is tried again."""
 
@@ -102,6 +105,12 @@ CLOSES_ADDRESS = frozenset({Reason.NOT_REACHABLE_HERE, Reason.BLOCKED_BY_PERSON,
 def ends_untold(progress: Progress, reason: Reason | None) -> bool:
     """Whether a delivery has ended without reaching the person, who is to be told elsewhere at once."""
     return progress in (Progress.REFUSED, Progress.FAILED) and reason not in NO_FALLBACK
+
+
+def is_held_up(reason: Reason | None, wait: float, lane: Lane) -> bool:
+    """Whether somebody who is tried again in so many seconds is to be told elsewhere, should they still wait when the
+    patience of the lane is over."""
+    return reason in HELD_UP or (reason in PUT_OFF and wait > PATIENCE.get(lane, float("inf")))
 
 
 def closes_address(progress: Progress, reason: Reason | None, channel: Channel) -> bool:

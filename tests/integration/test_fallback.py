@@ -429,6 +429,30 @@ async def test_whom_the_provider_holds_back_and_who_has_nothing_else_goes_on_wai
     assert (await summary(town, dispatch)).due == 1
 
 
+@ONE_KIND
+async def test_whom_the_provider_wants_left_alone_for_an_hour_is_told_elsewhere_as_soon_as_the_lanes_patience_ends(
+    town: Town, amqp_url: str, amqp_prefix: str, tmp_path: Path
+) -> None:
+    numbers = await town.subscribe(3)
+    await also_on(town, TELEGRAM, numbers)
+    for number, seconds in zip(numbers, (3600, 5, 0), strict=True):
+        alone = {"until": time.time() + seconds, "who": town.seal.fingerprint(number)}
+        await town.run("UPDATE addresses SET not_before = :until WHERE fingerprint = :who", **alone)
+    async with meta() as served, an_engine(town, amqp_url, amqp_prefix, served, tmp_path):
+        dispatch = await town.issue()
+
+        async def is_put_off() -> bool:
+            return (await summary(town, dispatch)).due > 0 and len(told(served)) == 1
+
+        await until(is_put_off, within=30)
+        await look(town)
+        assert len(await stands(town, dispatch)) == 3, "the patience of the lane is not over"
+        await look(town, time.time() + 11)
+        found = await stands(town, dispatch)
+        assert (found[0], found[3:]) == (("whatsapp", "HANDED_OVER"), [("telegram", "WAITING")])
+        await check_whole(town, dispatch)
+
+
 async def test_what_is_noted_of_nobody_is_not_looked_at_for_ever(town: Town) -> None:
     dispatch = await alert_to(town, 1)
     async with town.database.write() as session:

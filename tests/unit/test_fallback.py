@@ -14,6 +14,7 @@ from alerting.domain.delivery import Channel, Progress, Reason
 from alerting.domain.fallback import (
     GIVES_RECEIPTS,
     OPEN,
+    PATIENCE,
     UNTOLD,
     Fallback,
     Follow,
@@ -24,6 +25,7 @@ from alerting.domain.fallback import (
     closes_address,
     ends_untold,
     has_reached,
+    is_held_up,
     may_be_silent,
     next_look,
     ranks_without,
@@ -173,6 +175,15 @@ def test_only_where_receipts_are_given_is_accepted_not_the_last_word() -> None:
     for channel in Channel:
         assert may_be_silent(Progress.ACCEPTED, channel) is (channel in GIVES_RECEIPTS)
         assert has_reached(Progress.ACCEPTED, channel) is (channel not in GIVES_RECEIPTS)
+
+
+def test_who_is_put_off_is_held_up_only_for_longer_than_the_lane_bears() -> None:
+    for lane, patience in PATIENCE.items():
+        assert not is_held_up(Reason.PAIR_THROTTLED, patience, lane)
+        assert is_held_up(Reason.PAIR_THROTTLED, patience + 1, lane)
+        assert is_held_up(Reason.HELD_BY_PROVIDER, 0.0, lane)
+        assert not is_held_up(Reason.THROTTLED, 3600.0, lane)
+    assert not is_held_up(Reason.PAIR_THROTTLED, 3600.0, Lane.REPLY), "an answer is for here alone"
 
 
 def test_who_left_is_followed_nowhere() -> None:
