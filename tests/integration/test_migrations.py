@@ -262,7 +262,8 @@ async def test_what_was_said_before_there_were_fallbacks_stays_said_on_the_way_u
                     VALUES (1, 1, 'refused', 0, 'nowhere', 0, 1)""")
         )
         await session.execute(
-            text("""INSERT INTO spending (dispatch_id, account, month, authority, lane, channel, texts, parts, micro_euro)
+            text("""INSERT INTO spending
+                    (dispatch_id, account, month, authority, lane, channel, texts, parts, micro_euro)
                     VALUES (1, 'whatsapp.calcinaia', '2026-11', 'calcinaia', 'emergency', 'whatsapp', 1, 1, 5)""")
         )
 
