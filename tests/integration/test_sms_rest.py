@@ -252,7 +252,7 @@ def sms(tmp_path: Path) -> ChannelAccess:
 async def town(database_url: str, sms: ChannelAccess, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Town]:
     """Calcinaia with SMS beside WhatsApp."""
     shipped = authorities.load()
-    whatsapp, _ = shipped["calcinaia"].channels
+    whatsapp, *_ = shipped["calcinaia"].channels
     with_sms = {"calcinaia": replace(shipped["calcinaia"], channels=(whatsapp, sms))}
     monkeypatch.setattr(authorities, "load", lambda folder=None: shipped | with_sms)
     async with a_town(database_url, telegram=True) as town:
