@@ -21,7 +21,7 @@ from alerting.amqp import Incoming
 from alerting.buttons import menu_of
 from alerting.costs import Price
 from alerting.domain import rendering
-from alerting.domain.attachments import name_of, shown_by
+from alerting.domain.attachments import name_of, short_address, shown_by
 from alerting.domain.delivery import (
     Accepted,
     ChannelHalted,
@@ -357,7 +357,7 @@ async def _enclosure(session: AsyncSession, alert: tables.Alert, account: Accoun
         log.error("what an alert shows is not there", alert=alert.identifier)
         return None
     name = name_of(row.sha256, row.media_type)
-    return Attachment(name, row.media_type, row.content, row.sha256, shown.uri, shown.resource_desc)
+    return Attachment(name, row.media_type, row.content, row.sha256, short_address(shown.uri), shown.resource_desc)
 
 
 def text_of(
