@@ -141,7 +141,7 @@ class FanOut:
         accounts: list[tables.ChannelAccount],
         people: Selection,
     ) -> None:
-        """Who had another address first, or their first one closed, after its account was done: told at the very end."""
+        """Who was given another first address, or lost theirs, after its account was done: told at the very end."""
         unmet = await _unmet(session, dispatch)
         while unmet:
             some = [one for one in unmet if one < unmet[0] + PAGE]
