@@ -23,15 +23,11 @@ euro_per_alert = 5
 """
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def town(request: pytest.FixtureRequest, amqp_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
-    """Calcinaia with SMS, which is impatient."""
-    where = tmp_path_factory.mktemp(f"fallback-{request.param}")
-    if request.param == "sqlite":
-        yield from _town(where, amqp_url, f"sqlite+aiosqlite:///{where}/town.sqlite")
-        return
-    with a_database(request.getfixturevalue("postgresql_url")) as database:
-        yield from _town(where, amqp_url, database.render_as_string(hide_password=False))
+@pytest.fixture(scope="module")
+def town(amqp_url: str, postgresql_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    """Calcinaia with SMS, which is impatient. tests/integration has the same on either database."""
+    with a_database(postgresql_url) as database:
+        yield from _town(tmp_path_factory.mktemp("fallback"), amqp_url, database.render_as_string(hide_password=False))
 
 
 def _town(where: Path, amqp: str, database: str) -> Iterator[Town]:
