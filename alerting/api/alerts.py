@@ -354,7 +354,12 @@ def _carries(alert: Alert, channel: Channel, settings: Mapping[str, str]) -> boo
 
 
 def _is_linked(alert: Alert, form: Form, authority: Authority | None) -> bool:
-    """Whether the text in this form says where to find it: an account does not carry it, or would not if it had one."""
+    """Whether the text in this form says where to find it: an account does not carry it, or would not if it had one.
+
+    On a message panel there is no room for an address.
+    """
+    if form is Form.PANEL:
+        return False
     accounts = [access for access in authority.channels if not access.exercise] if authority else []
     of_form = [(one.channel, one.settings) for one in accounts if rendering.FORM_OF[one.channel] is form]
     nobodys: list[tuple[Channel, dict[str, str]]] = [(c, {}) for c, its in rendering.FORM_OF.items() if its is form]

@@ -243,18 +243,20 @@ async def test_the_preview_says_which_channel_carries_it_and_the_others_say_wher
         (await town.ask("GET", f"/v1/alerts/{drafted}/preview")).body,
     ):
         carried = {one["channel"]: one["carries_enclosure"] for one in preview["characters"]}
-        assert carried["telegram"] is True and carried["whatsapp"] is False, "Calcinaia has no template with a picture"
+        assert carried["telegram"] is True and carried["whatsapp"] is True and carried["web_push"] is False
         texts = {text["form"]: text for text in preview["texts"]}
         assert {form: text["linked"] for form, text in texts.items()} == {
-            "template": True,
+            "template": False,
             "chat": False,
             "sms": True,
             "mail": False,
+            "push": True,
+            "panel": False,
         }
-        assert {form for form, text in texts.items() if link in text["text"]} == {"template", "sms"}
-        assert (texts["sms"]["encoding"], link in preview["text"]) == ("gsm-7", True)
+        assert {form for form, text in texts.items() if link in text["text"]} == {"sms", "push"}
+        assert (texts["sms"]["encoding"], link in preview["text"]) == ("gsm-7", False)
         assert all(len(text["text"]) == text["characters"] for text in texts.values())
-    assert link in (await town.ask("GET", f"/v1/alerts/{drafted}")).body["text"]
+    assert link not in (await town.ask("GET", f"/v1/alerts/{drafted}")).body["text"]
 
 
 # ── what nobody shows ───────────────────────────────────────────────────────────────────────────────
