@@ -37,8 +37,10 @@ async def test_to_leave_alone_is_never_shortened_by_a_later_word(town: Town) -> 
 async def test_a_claim_says_until_when_somebody_is_left_alone(town: Town) -> None:
     dispatch = await town.issued_and_fanned_out(2)
     now = time.time()
+    [_, second] = await town.deliveries(dispatch)
+    assert second.address_id is not None
     async with town.database.write() as session:
-        await ledger.leave_alone(session, {2: now + 60})
+        await ledger.leave_alone(session, {second.address_id: now + 60})
         claimed = await ledger.claim(session, dispatch, 1, 2, most=2, now=now, until=now + 30)
     assert [one.not_before for one in claimed] == [0.0, now + 60]
 
