@@ -103,7 +103,6 @@ NIGHT = QuietHours(Quiet(time(22), time(7)))
         ("che cosa sapete di me?", KnownOfMe()),
         ("cosa sai dime", KnownOfMe()),
         ("cosa sai di mee", KnownOfMe()),
-        ("i miei dati", KnownOfMe()),
         ("le mie scelte", KnownOfMe()),
     ],
 )
