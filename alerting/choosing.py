@@ -22,8 +22,8 @@ from alerting.domain.choices import (
     quiet_of,
 )
 from alerting.domain.delivery import Channel
-from alerting.domain.notices import ROME
 from alerting.domain.recipients import Place, mask
+from alerting.domain.rendering import MONTHS, ROME
 from alerting.persistence import tables
 from alerting.postmarks import Postmarks
 from alerting.sealing import Seal
@@ -136,9 +136,6 @@ CALLED = {
     Channel.SMS: "SMS",
     Channel.WEB_PUSH: "notifiche del browser",
 }
-MONTHS = (
-    "gennaio febbraio marzo aprile maggio giugno luglio agosto settembre ottobre novembre dicembre".split()  # noqa: SIM905
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import metrics
@@ -84,7 +83,7 @@ async def add(session: AsyncSession, spent: Sequence[Spent], at: datetime) -> No
         return
     month = month_of(at)
     table: Any = Spending.__table__
-    insert: Any = (postgresql.insert if dialects.is_postgresql(session) else sqlite.insert)(table)
+    insert = dialects.insert(session, table)
     counted = ("texts", "parts", "micro_euro")
     insert = insert.on_conflict_do_update(
         index_elements=["dispatch_id", "account", "month"],

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from alerting import growth, plots
 from alerting.domain.authority import Authority
 from alerting.domain.delivery import Channel
-from alerting.domain.rendering import ROME
+from alerting.domain.rendering import MONTHS, ROME
 from alerting.domain.roster import harmless
 from alerting.growth import Cost, Growth, Moved, Prices, Said, Span
 from alerting.plots import Series, number
@@ -24,9 +24,6 @@ from alerting.plots import Series, number
 MONTHS_SHOWN = 12
 FEW = 10
 
-MONTHS = (
-    "gennaio febbraio marzo aprile maggio giugno luglio agosto settembre ottobre novembre dicembre".split()  # noqa: SIM905
-)
 CHANNELS = {Channel.WHATSAPP: "WhatsApp", Channel.TELEGRAM: "Telegram", Channel.SMS: "SMS", Channel.EMAIL: "E-mail"}
 EURO = "€"
 UNKNOWN = "prezzo non indicato"

@@ -16,7 +16,6 @@ from typing import Any
 
 import structlog
 from sqlalchemy import and_, case, delete, or_, select, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -216,7 +215,7 @@ async def _write(session: AsyncSession, rows: list[dict[str, Any]], what: tuple[
     if not rows:
         return
     table: Any = ProviderText.__table__
-    insert: Any = (postgresql.insert if dialects.is_postgresql(session) else sqlite.insert)(table)
+    insert = dialects.insert(session, table)
     of_receipts = {"progress", "reason"}
     stays = or_(table.c.progress == DELIVERED, and_(table.c.progress.is_not(None), insert.excluded.progress == SENT))
     insert = insert.on_conflict_do_update(

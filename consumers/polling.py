@@ -15,7 +15,6 @@ from typing import Any
 
 import structlog
 from sqlalchemy import delete, select, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
 from alerting import outbox
@@ -133,9 +132,8 @@ class Polling:
         gone = sorted(attempt for attempt in self._gone if attempt not in self._placed)[:MOST]
         async with self._database.write() as session:
             if placed:
-                insert: Any = (postgresql.insert if dialects.is_postgresql(session) else sqlite.insert)(AwaitedReceipt)
                 rows = [self._placed[attempt] for attempt in placed]
-                await session.execute(insert.on_conflict_do_nothing(), rows)
+                await session.execute(dialects.insert_new(session, AwaitedReceipt), rows)
             if gone:
                 await session.execute(delete(AwaitedReceipt).where(_IS.in_(gone)))
         for attempt in placed:  # what was taken back meanwhile is found in the next turn

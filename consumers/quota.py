@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Select, delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting.domain.lanes import Lane
@@ -71,8 +70,7 @@ async def _count(session: AsyncSession, portfolio: str, fingerprints: set[bytes]
     if not fingerprints:
         return
     rows = [{"portfolio": portfolio, "fingerprint": one, "told_at": now} for one in sorted(fingerprints)]
-    insert = postgresql.insert if dialects.is_postgresql(session) else sqlite.insert
-    statement = insert(tables.PortfolioPerson).values(rows)
+    statement = dialects.insert(session, tables.PortfolioPerson).values(rows)
     await session.execute(
         statement.on_conflict_do_update(
             index_elements=["portfolio", "fingerprint"], set_={"told_at": statement.excluded.told_at}

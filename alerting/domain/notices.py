@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from enum import Enum
-from zoneinfo import ZoneInfo
 
-ROME = ZoneInfo("Europe/Rome")
+from alerting.domain.rendering import ROME
 
 
 class Matter(Enum):

@@ -49,11 +49,15 @@ def for_each(session: AsyncSession, outer: str, columns: str, tables: str, where
     return f"SELECT {columns} FROM {outer} CROSS JOIN {tables} WHERE {where}"
 
 
+def insert(session: AsyncSession, table: Any) -> Any:
+    """Rows into a table, by the database's own INSERT, which can say what to do with those that are there already."""
+    return postgresql.insert(table) if is_postgresql(session) else sqlite.insert(table)
+
+
 def insert_new(session: AsyncSession, table: Any) -> Insert:
     """Rows into a table; those that are there already stay as they are."""
-    if is_postgresql(session):
-        return postgresql.insert(table).on_conflict_do_nothing()
-    return sqlite.insert(table).on_conflict_do_nothing()
+    added: Insert = insert(session, table).on_conflict_do_nothing()
+    return added
 
 
 def is_postgresql(session: AsyncSession) -> bool:

@@ -5,7 +5,6 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import and_, case, func, select, text
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -91,7 +90,7 @@ async def note(session: AsyncSession, notes: Sequence[Note]) -> None:
 
 def _insert(session: AsyncSession, *, anew: bool) -> Any:
     table: Any = tables.Fallback.__table__
-    insert: Any = (postgresql.insert if dialects.is_postgresql(session) else sqlite.insert)(table)
+    insert = dialects.insert(session, table)
     if not anew:
         return insert.on_conflict_do_nothing()
     said = ("because", "reason", "due_at", "state")

@@ -17,7 +17,7 @@ from alerting.domain.choice_words import Choice
 from alerting.domain.choices import Topic
 from alerting.domain.delivery import Channel
 from alerting.domain.keywords import ListPlaces, understand
-from alerting.domain.notices import ROME
+from alerting.domain.rendering import ROME
 from alerting.persistence import tables
 from alerting.postmarks import Postmarks
 from alerting.subscribing import Subscriber, find, join, shut

@@ -11,7 +11,7 @@ from alerting.domain.choices import MINUTES_A_DAY
 from alerting.domain.delivery import Channel, Progress, Reason
 from alerting.domain.events import BatchReady
 from alerting.domain.lanes import Lane
-from alerting.domain.notices import ROME
+from alerting.domain.rendering import ROME
 from alerting.persistence import ledger, tables
 from consumers import quiet
 from tests.integration.engine import ONE_KIND, WHATSAPP, Start, Town, meta, told, until

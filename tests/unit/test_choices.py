@@ -20,7 +20,8 @@ from alerting.domain.choices import (
     quiet_of,
     quiet_until,
 )
-from alerting.domain.notices import ROME, Quiet
+from alerting.domain.notices import Quiet
+from alerting.domain.rendering import ROME
 from alerting.persistence.ledger import Quiet as Sleeping
 from consumers.quiet import ends_of
 

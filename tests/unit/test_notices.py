@@ -15,7 +15,6 @@ from alerting.domain.notices import (
     GIVES_UP_AFTER,
     MOST_ATTEMPTS,
     MOST_TIMEOUTS,
-    ROME,
     SHOWN,
     Answer,
     Ended,
@@ -29,6 +28,7 @@ from alerting.domain.notices import (
     decide,
     in_words,
 )
+from alerting.domain.rendering import ROME
 from alerting.settings import Settings
 
 NIGHT = Quiet(time(22), time(7))
