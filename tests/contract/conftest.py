@@ -27,6 +27,7 @@ from consumers.simulators import whatsapp as whatsapp_simulator
 from consumers.simulators.serving import Served
 from consumers.uploads import Uploads
 from tests.contract.fornacette import (
+    A_LINE_TAKES_A_WHILE,
     EMAIL_PASSWORD,
     IN_A_HURRY,
     PANEL_PASSWORD,
@@ -190,7 +191,7 @@ def board() -> Board:
 
 @pytest.fixture
 async def mqtt(board: Board) -> AsyncIterator[Mqtt]:
-    adapter = Mqtt(board, **IN_A_HURRY)
+    adapter = Mqtt(board, **IN_A_HURRY | A_LINE_TAKES_A_WHILE)
     yield adapter
     await adapter.close()
 

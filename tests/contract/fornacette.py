@@ -36,6 +36,8 @@ IN_A_HURRY: dict[str, Any] = {
     "connect": timedelta(seconds=0.5),
     "total": timedelta(seconds=2),
 }
+A_LINE_TAKES_A_WHILE = {"connect": timedelta(seconds=5)}
+"""Connecting to an MQTT broker is four answers and a thread of aiomqtt's: more than half a second on a busy machine."""
 
 
 def whatsapp_account(base_url: str, **changes: Any) -> Account:
