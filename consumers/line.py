@@ -29,7 +29,7 @@ from alerting.persistence import Database, fallbacks, ledger
 from consumers import quiet
 from consumers.channel import Account, Text
 from consumers.mass_failure import MassFailure
-from consumers.pacing import Denied, Pacer, slots_of
+from consumers.pacing import MOST_SLOTS, Denied, Pacer, slots_of
 from consumers.quota import admit
 from consumers.turns import Turns
 
@@ -45,6 +45,10 @@ CALLS_FINISH_WITHIN = 7.0
 """Seconds that a drain waits for calls under way. They are cut then, and count as perhaps arrived."""
 ENOUGH = 6
 """Batches of one lane and number in one process: more only wait, and fill what a worker may have in hand."""
+CLAIMED_AHEAD = 5
+"""Slices in one claim, of a lane that can wait: each claim is a transaction. Whoever was claimed by a process that is
+killed waits until that has run out; so of what is urgent it is one slice.
+"""
 FIRST_RATE = 10.0  # texts a second, until the first lease tells the account's
 LOOK_ANYWAY = 0.25  # seconds: nobody in hand waits longer for a wake-up that did not come
 PAUSE_AFTER_TROUBLE = 0.5
@@ -271,7 +275,7 @@ class Line:
         return self._held[lane].next()
 
     async def _claim(self, held: Held) -> None:
-        now, most, batch = time.time(), self._slice, held.batch
+        now, most, batch = time.time(), self._claimed_at_once(held.lane), held.batch
         halted_before = self._halted_at
         async with self._database.write() as session:
             if held.lane is Lane.ROUTINE and held.quiet_until <= now:
@@ -370,6 +374,10 @@ class Line:
     @property
     def _slice(self) -> int:
         return 1 if self.halted else self._slots_of_rate
+
+    def _claimed_at_once(self, lane: Lane) -> int:
+        """How many people of a batch one transaction claims."""
+        return self._slice if lane.is_urgent or self.halted else min(MOST_SLOTS, self._slice * CLAIMED_AHEAD)
 
     def _wanted(self, lane: Lane) -> int:
         """How many people of this lane are in hand."""

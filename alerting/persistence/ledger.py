@@ -62,6 +62,12 @@ CLAIMABLE = f"""dispatch_id = :dispatch AND seq BETWEEN :first AND :last
         OR (progress IN ({DEFERRED}, {UNCERTAIN}) AND due_at <= :now)
         OR (progress = {SENDING} AND claimed_until <= :now))"""
 
+CHOSEN = f"""SELECT seq FROM deliveries
+                WHERE {CLAIMABLE}
+                  AND NOT EXISTS (SELECT 1 FROM dispatches x
+                                   WHERE x.id = :dispatch AND x.withdrawn_at IS NOT NULL)
+                ORDER BY seq LIMIT :most"""
+
 # What is claimable is asked again of each row as it is written: of two who chose the same one comes too late. So
 # nobody need lock what is chosen, which would be written twice.
 CLAIM = f"""
@@ -69,16 +75,17 @@ UPDATE deliveries SET progress = {SENDING}, attempts = attempts + 1, claimed_unt
        reason = CASE WHEN progress = {SENDING} THEN '{Reason.WORKER_DIED}'
                      WHEN progress = {UNCERTAIN} THEN '{Reason.PROVIDER_SILENT}' END
  WHERE {CLAIMABLE}
-   AND seq IN (SELECT seq FROM deliveries
-                WHERE {CLAIMABLE}
-                  AND NOT EXISTS (SELECT 1 FROM dispatches x
-                                   WHERE x.id = :dispatch AND x.withdrawn_at IS NOT NULL)
-                ORDER BY seq LIMIT :most)
+   AND seq %s
 RETURNING seq, attempts, address_id, reason
 """
+CLAIM_SQLITE = CLAIM % f"IN ({CHOSEN})"
+
+# As an array it is chosen once. As IN, and before there are statistics of a new audience, PostgreSQL chooses anew for
+# each row of the batch: 10 ms a claim, a quarter of a core at 80 texts a second.
+CLAIM_POSTGRESQL = CLAIM % f"= ANY (ARRAY({CHOSEN}))"
 
 WITH_ADDRESSES = f"""
-WITH claimed AS ({CLAIM})
+WITH claimed AS ({CLAIM_POSTGRESQL})
 SELECT c.seq, c.attempts, c.address_id, c.reason, a.sealed, a.fingerprint, a.not_before
   FROM claimed c LEFT JOIN LATERAL (SELECT x.sealed, x.fingerprint, x.not_before FROM addresses x
                                      WHERE x.id = c.address_id LIMIT 1) a ON true
@@ -95,7 +102,7 @@ async def claim(
     if dialects.is_postgresql(session):
         rows = (await session.execute(text(WITH_ADDRESSES), asked)).all()
     else:  # which gives back what it changed to nobody but us
-        changed = (await session.execute(text(CLAIM), asked)).all()
+        changed = (await session.execute(text(CLAIM_SQLITE), asked)).all()
         rows = await _with_addresses(session, sorted(changed, key=lambda row: row.seq))
     if rows and rows[0].address_id is None:  # the answer to one citizen: its address is the dispatch's own
         reply_to = await session.scalar(text("SELECT reply_to FROM dispatches WHERE id = :d"), {"d": dispatch})
