@@ -22,6 +22,7 @@ from alerting import (
     cap_command,
     comune_command,
     dead_letters,
+    garbage,
     growth,
     logs,
     metrics,
@@ -58,8 +59,10 @@ def api() -> None:
     from alerting.api.app import create_app
 
     settings = _settings()
+    serving = create_app(settings)
+    garbage.look_for_seldom()
     uvicorn.run(
-        create_app(settings),
+        serving,
         host=settings.api_host,
         port=settings.api_port,
         loop="uvloop",
@@ -349,5 +352,6 @@ def _settings() -> Settings:
 
 
 def _run(work: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
+    garbage.look_for_seldom()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(work(_settings()))

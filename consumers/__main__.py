@@ -4,7 +4,6 @@ And `check`, which consumes nothing: whether providers have what we need of them
 """
 
 import asyncio
-import gc
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -13,7 +12,7 @@ import structlog
 import typer
 import uvloop
 
-from alerting import atlas, authorities, growth, logs, metrics, signatures, sources
+from alerting import atlas, authorities, garbage, growth, logs, metrics, signatures, sources
 from alerting.choosing import ChoicesPage
 from alerting.domain.authority import Authority
 from alerting.domain.delivery import Channel, ChannelHalted
@@ -22,6 +21,7 @@ from alerting.domain.notices import Answer
 from alerting.intake.receiving import Receiver
 from alerting.knowing import DataLinks
 from alerting.persistence import Database
+from alerting.priority import give_way
 from alerting.resettling import Resettling
 from alerting.settings import MissingSetting, Settings
 from alerting.topology import INBOUND_QUEUE, INTAKE_QUEUE, RECEIPTS_QUEUE, dead_queue, deliver_queue, fanout_queue
@@ -45,6 +45,9 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 BATCHES_IN_HAND = 128
 """Prefetch, for each lane. It does no harm here: lanes have queues of their own, each slot is spent on the highest, and
 no number has more than a few in hand; so a hundred that wait do not stand before one that need not."""
+
+AFTER_ALERTS, AFTER_ANSWERS = 5, 10
+"""By how much who carries no alert gives way: somebody awaits an answer, nobody a receipt."""
 
 
 @app.command()
@@ -94,6 +97,7 @@ def receipts() -> None:
     """Write down what providers say became of each text."""
 
     async def work(settings: Settings) -> None:
+        give_way(AFTER_ANSWERS)
         worker = Worker(settings, "receipts")
         taking = Receipts(worker.database)
         worker.takes(RECEIPTS_QUEUE, taking.take, prefetch=1000, at_once=500)
@@ -107,6 +111,7 @@ def inbound() -> None:
     """Understand what citizens write, and answer."""
 
     async def work(settings: Settings) -> None:
+        give_way(AFTER_ALERTS)
         worker = Worker(settings, "inbound")
         known = await _known(worker)
         page = ChoicesPage(settings.public_url, settings.key_bytes)
@@ -195,6 +200,7 @@ def reconcile() -> None:
     """Publish again what nobody works on; end what has expired; keep what RabbitMQ gave up on; resettle new areas."""
 
     async def work(settings: Settings) -> None:
+        give_way(AFTER_ANSWERS)
         worker = Worker(settings, "reconcile")
         keeper = Keeper(worker.database)
         for lane in Lane:
@@ -262,10 +268,7 @@ async def _known(worker: Worker) -> dict[str, Authority]:
 
 
 def _run(work: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
-    # A worker makes a hundred small objects a person and no circles of them: looked for at Python's own pace, they
-    # cost a seventh of its time. What was imported never goes away and need not be looked at again.
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    garbage.look_for_seldom()
     settings = Settings()
     logs.configure(settings.log_format)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
