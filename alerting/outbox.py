@@ -1,6 +1,7 @@
 """Say it in the same transaction; tell RabbitMQ afterwards. One relay task per lane: no lane waits for another."""
 
 import asyncio
+import hashlib
 import random
 import time
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import metrics, topology, wire
 from alerting.amqp import BrokerAway, Link, Outgoing, Publisher, Unroutable
-from alerting.domain.events import AlertIssued, BatchReady, CitizenWrote, Event, ReceiptCame
+from alerting.domain.events import AlertIssued, BatchReady, CitizenWrote, Event, ReceiptCame, ReceiptsCame
 from alerting.domain.lanes import Lane
 from alerting.persistence.database import Database
 from alerting.persistence.tables import OutboxMessage
@@ -24,6 +25,8 @@ BELL = "outbox"
 JSON, CAP_XML = "application/json", "application/cap+xml"
 GROUP = {Lane.FLASH: 100, Lane.EMERGENCY: 100, Lane.REPLY: 100, Lane.ROUTINE: 500}
 PAUSE_AFTER_TROUBLE = 0.5  # seconds
+REST = 0.03
+"""Seconds after telling several of a lane that can wait: one transaction tells what came meanwhile."""
 FINISH_WITHIN = 6.0
 """Seconds for the group in hand when the process is to end: RabbitMQ is given five to confirm it."""
 
@@ -84,6 +87,9 @@ def addressed(event: Event, lane: Lane, again: str = "") -> Outgoing:
         case ReceiptCame():
             exchange, key = topology.RECEIPTS, "receipt"
             name = f"receipt:{event.dispatch}.{event.seq}.{event.progress.name}"
+        case ReceiptsCame():
+            exchange, key = topology.RECEIPTS, "receipt"
+            name = f"receipts:{hashlib.sha256(wire.encode(event)).hexdigest()[:32]}"
         case CitizenWrote():
             exchange, key, name = topology.INBOUND, str(event.channel), f"inbound:{event.inbound}"
     message_id = f"{name}:{again}" if again else name
@@ -122,6 +128,8 @@ class Relay:
                 await asyncio.sleep(PAUSE_AFTER_TROUBLE * random.uniform(0.5, 1.5))
                 continue
             if told < GROUP[self._lane]:  # what came meanwhile has woken us already
+                if told > 1 and not self._lane.is_urgent:
+                    await asyncio.sleep(REST)
                 await wait()
         if self._forgetting:
             await self._forgetting
@@ -131,7 +139,8 @@ class Relay:
         await self._link.wait_up(patience=5)
         if self._database.is_sqlite:
             return await self._tell_from_sqlite()
-        async with self._database.write() as session:
+        # What a power cut brings back is told again, and says so: nobody need wait for the disk.
+        async with self._database.write(durable=False) as session:
             # Rows another relay holds are skipped, so any number of relays may run.
             next_rows = self._next().add_columns(HELD_BEFORE).with_for_update(skip_locked=True)
             found = (await session.execute(next_rows)).all()
