@@ -13,10 +13,12 @@ from typing import Generic, TypeVar
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from alerting.amqp import BrokerAway, Unroutable
+
 What = TypeVar("What")
 
-AWAY = (OperationalError, InterfaceError, PoolTimeout, OSError)
-"""The database is away, or two waited for each other: nobody of the crowd is to blame, and all try again later."""
+AWAY = (OperationalError, InterfaceError, PoolTimeout, OSError, BrokerAway, Unroutable)
+"""The database or RabbitMQ is away, or two waited for each other: nobody of the crowd is to blame."""
 
 
 @dataclass

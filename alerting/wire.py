@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from alerting.domain.delivery import Channel, Progress, Reason
-from alerting.domain.events import AlertIssued, BatchReady, CitizenWrote, Event, ReceiptCame
+from alerting.domain.events import AlertIssued, BatchReady, CitizenWrote, Event, ReceiptCame, ReceiptsCame
 from alerting.domain.lanes import Lane
 
 VERSION = 1
@@ -19,8 +19,8 @@ class Unreadable(Exception):
 
 def encode(event: Event) -> bytes:
     """An event as JSON. Times are RFC 3339 in UTC."""
-    fields = {name: _plain(getattr(event, name)) for name in type(event).__dataclass_fields__}
-    return json.dumps({"v": VERSION, "event": type(event).__name__, **fields}, separators=(",", ":")).encode()
+    said = {"v": VERSION, "event": type(event).__name__} | _fields(event)
+    return json.dumps(said, separators=(",", ":")).encode()
 
 
 def decode(body: bytes) -> Event:
@@ -44,6 +44,10 @@ def decode(body: bytes) -> Event:
         raise Unreadable(f"{name} of version {version} lacks or spoils a field: {error!r}") from None
 
 
+def _fields(event: Event) -> dict[str, Any]:
+    return {name: _plain(getattr(event, name)) for name in type(event).__dataclass_fields__}
+
+
 def _plain(value: Any) -> Any:
     match value:
         case Progress():
@@ -52,6 +56,8 @@ def _plain(value: Any) -> Any:
             return value.value
         case datetime():
             return value.astimezone(UTC).isoformat()
+        case tuple():
+            return [_fields(one) for one in value]
         case _:
             return value
 
@@ -97,7 +103,7 @@ def _batch_ready(f: dict[str, Any]) -> Event:
     )
 
 
-def _receipt_came(f: dict[str, Any]) -> Event:
+def _receipt_came(f: dict[str, Any]) -> ReceiptCame:
     return ReceiptCame(
         dispatch=_whole(f["dispatch"], BIGGEST_ID),
         seq=_whole(f["seq"], BIGGEST_SEQ),
@@ -105,6 +111,10 @@ def _receipt_came(f: dict[str, Any]) -> Event:
         reason=None if f["reason"] is None else Reason(f["reason"]),
         at=_when(f["at"]),
     )
+
+
+def _receipts_came(f: dict[str, Any]) -> Event:
+    return ReceiptsCame(tuple(_receipt_came(one) for one in f["receipts"]))
 
 
 def _citizen_wrote(f: dict[str, Any]) -> Event:
@@ -115,5 +125,6 @@ _READERS: dict[str, Callable[[dict[str, Any]], Event]] = {
     "AlertIssued": _alert_issued,
     "BatchReady": _batch_ready,
     "ReceiptCame": _receipt_came,
+    "ReceiptsCame": _receipts_came,
     "CitizenWrote": _citizen_wrote,
 }

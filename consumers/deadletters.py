@@ -54,7 +54,9 @@ class Death:
     count: int
 
 
-async def event_in(database: Database, message: Incoming, wanted: type[Wanted]) -> Wanted | None:
+async def event_in(
+    database: Database, message: Incoming, wanted: type[Wanted] | tuple[type[Wanted], ...]
+) -> Wanted | None:
     """The event a message brings. None where it is not the wanted one: it has been buried then."""
     try:
         event = wire.decode(message.body)
@@ -62,7 +64,8 @@ async def event_in(database: Database, message: Incoming, wanted: type[Wanted]) 
         await bury(database, message, "unreadable", str(error))
         return None
     if not isinstance(event, wanted):
-        await bury(database, message, "misplaced", f"{type(event).__name__} where {wanted.__name__} belongs")
+        names = " or ".join(one.__name__ for one in (wanted if isinstance(wanted, tuple) else (wanted,)))
+        await bury(database, message, "misplaced", f"{type(event).__name__} where {names} belongs")
         return None
     return event
 

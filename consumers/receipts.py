@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from alerting import metrics
 from alerting.amqp import Incoming
 from alerting.domain.delivery import Channel, Progress, after
-from alerting.domain.events import ReceiptCame
+from alerting.domain.events import ReceiptCame, ReceiptsCame
 from alerting.domain.fallback import Because, ends_untold
 from alerting.domain.lanes import Lane
 from alerting.persistence import Database, fallbacks, tables
@@ -22,8 +22,10 @@ from consumers.deadletters import event_in
 
 log = structlog.get_logger()
 
-GATHER = 0.02  # seconds: receipts come in crowds, and one transaction serves them all
+GATHER = 0.1  # seconds: receipts come in crowds, and one transaction serves them all
 MOST = 500
+
+ONE_OR_SEVERAL: tuple[type[ReceiptCame | ReceiptsCame], ...] = (ReceiptCame, ReceiptsCame)
 
 
 @dataclass
@@ -48,16 +50,15 @@ class Receipts:
         self._something = asyncio.Event()
 
     async def take(self, message: Incoming) -> None:
-        """One receipt; returns when it is in the ledger."""
-        event = await event_in(self._database, message, ReceiptCame)
+        """One receipt or several; returns when they are in the ledger. What is written already is no harm again."""
+        event = await event_in(self._database, message, ONE_OR_SEVERAL)
         if event is None:
             return
-        waiting = _Waiting(event)
-        self._waiting.append(waiting)
+        waiting = [_Waiting(one) for one in (event.receipts if isinstance(event, ReceiptsCame) else (event,))]
+        self._waiting.extend(waiting)
         self._something.set()
-        await waiting.written
+        await asyncio.gather(*(one.written for one in waiting))
         message.ack()
-        return
 
     async def run(self) -> None:
         """Writes crowds of receipts until cancelled."""

@@ -40,6 +40,7 @@ from alerting.api.problems import speaks_problems
 from alerting.ending import let_go
 from alerting.inbox import Keeping
 from alerting.intake.receiving import Receiver
+from alerting.passing import Passing
 from alerting.persistence import Database
 from alerting.sealing import Seal
 from alerting.settings import Settings
@@ -64,8 +65,20 @@ def create_app(settings: Settings) -> FastAPI:
             await atlas.refresh(database, known)
         following = asyncio.create_task(atlas.follow(database, known), name="following the atlas")
         receiver = Receiver(database, known, heard, sign)
-        keeping = Keeping(database, seal)
-        app.state.parts = Parts(settings, database, known, seal, link, Publisher(link), heard, sign, receiver, keeping)
+        publisher = Publisher(link)
+        app.state.parts = Parts(
+            settings,
+            database,
+            known,
+            seal,
+            link,
+            publisher,
+            heard,
+            sign,
+            receiver,
+            Keeping(database, seal),
+            Passing(publisher, settings.amqp_prefix),
+        )
         yield
         await let_go([following])
         await link.stop()

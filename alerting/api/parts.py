@@ -10,6 +10,7 @@ from alerting.domain.sources import Source
 from alerting.inbox import Keeping
 from alerting.intake.receiving import Receiver
 from alerting.issuing import Sign
+from alerting.passing import Passing
 from alerting.persistence import Database
 from alerting.sealing import Seal
 from alerting.settings import Settings
@@ -29,6 +30,7 @@ class Parts:
     sign: Sign
     receiver: Receiver
     inbox: Keeping
+    passing: Passing
 
 
 def public_url(request: Request, parts: Parts) -> str:

@@ -6,7 +6,6 @@ import re
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from urllib.parse import parse_qs
 
@@ -14,7 +13,7 @@ import structlog
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
 
-from alerting import audit, inbox, metrics, outbox, paging
+from alerting import audit, inbox, metrics, paging
 from alerting.amqp import BrokerAway, Unroutable
 from alerting.api.parts import Parts, parts_of
 from alerting.api.problems import BROKER_AWAY, NO_JSON, Problem, away
@@ -23,7 +22,6 @@ from alerting.api.schemas import Ignored
 from alerting.domain.authority import ChannelAccess, templates_of
 from alerting.domain.delivery import Channel
 from alerting.domain.events import ReceiptCame
-from alerting.domain.lanes import Lane
 from alerting.domain.sms import Alphabet, Wrote
 from alerting.postmarks import Postmarks
 from alerting.sms_inbox import SmsInbox
@@ -215,19 +213,11 @@ async def _pass_on(parts: Parts, receipts: Iterable[Receipt], channel: Channel =
             continue
         dispatch, seq = int(ours[1]), int(ours[2])
         events.append(ReceiptCame(dispatch, seq, receipt.progress, receipt.reason, receipt.at))
-    messages = (outbox.addressed(event, Lane.REPLY) for event in events)
-    prefix = parts.settings.amqp_prefix
-    answers = await asyncio.gather(
-        *(parts.publisher.publish(replace(message, exchange=prefix + message.exchange)) for message in messages),
-        return_exceptions=True,
-    )
-    troubles = [answer for answer in answers if answer is not None]
-    for trouble in troubles:
-        if not isinstance(trouble, BrokerAway | Unroutable):
-            raise trouble
-    if troubles:
-        log.warning("receipts not passed on", receipts=len(troubles), error=str(troubles[0]))
-        raise away(BROKER_AWAY)
+    try:
+        await parts.passing.pass_on(events)
+    except (BrokerAway, Unroutable) as trouble:
+        log.warning("receipts not passed on", receipts=len(events), error=str(trouble))
+        raise away(BROKER_AWAY) from None
     return len(events)
 
 

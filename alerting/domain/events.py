@@ -51,6 +51,13 @@ class ReceiptCame:
 
 
 @dataclass(frozen=True, slots=True)
+class ReceiptsCame:
+    """Several of them, which came within a moment."""
+
+    receipts: tuple[ReceiptCame, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CitizenWrote:
     """A text of a citizen lies in the inbox under this number."""
 
@@ -58,4 +65,4 @@ class CitizenWrote:
     channel: Channel
 
 
-Event = AlertIssued | BatchReady | ReceiptCame | CitizenWrote
+Event = AlertIssued | BatchReady | ReceiptCame | ReceiptsCame | CitizenWrote

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 from alerting import wire
 from alerting.amqp import Link, Outgoing, Publisher
 from alerting.domain.delivery import Progress, Reason
-from alerting.domain.events import ReceiptCame
+from alerting.domain.events import ReceiptCame, ReceiptsCame
 from alerting.persistence import tables
 from alerting.topology import RECEIPTS, RECEIPTS_QUEUE
 from consumers.receipts import Receipts
@@ -47,6 +47,11 @@ def receipt(dispatch: int, seq: int, progress: Progress, reason: Reason | None =
     return wire.encode(ReceiptCame(dispatch, seq, progress, reason, datetime.now(UTC)))
 
 
+def several(receipts: Sequence[bytes]) -> bytes:
+    came = [wire.decode(one) for one in receipts]
+    return wire.encode(ReceiptsCame(tuple(one for one in came if isinstance(one, ReceiptCame))))
+
+
 async def test_receipts_in_any_order_and_twice_end_where_the_last_word_is(
     town: Town, amqp_url: str, amqp_prefix: str, tmp_path: Path
 ) -> None:
@@ -58,6 +63,7 @@ async def test_receipts_in_any_order_and_twice_end_where_the_last_word_is(
         for progress in (Progress.SENT, Progress.DELIVERED, Progress.READ)
     ] * 2
     random.Random(112).shuffle(said)
+    said[:90] = [several(said[:30]), several(said[30:90])]  # as they come in crowds
     async with reading(town, amqp_url, amqp_prefix, tmp_path) as link:
         await say(link, amqp_prefix, *said)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from alerting import wire
 from alerting.domain.delivery import Channel, Progress, Reason
-from alerting.domain.events import AlertIssued, BatchReady, CitizenWrote, Event, ReceiptCame
+from alerting.domain.events import AlertIssued, BatchReady, CitizenWrote, Event, ReceiptCame, ReceiptsCame
 from alerting.domain.lanes import Lane
 
 ids, seqs = st.integers(1, wire.BIGGEST_ID), st.integers(1, wire.BIGGEST_SEQ)
@@ -19,10 +19,12 @@ moments = st.timedeltas(timedelta(0), timedelta(days=36_525)).map(
     lambda since: datetime(2000, 1, 1, tzinfo=UTC) + since
 )
 words = st.text(max_size=60)
+receipts = st.builds(ReceiptCame, ids, seqs, st.sampled_from(Progress), st.none() | st.sampled_from(Reason), moments)
 events: st.SearchStrategy[Event] = st.one_of(
     st.builds(AlertIssued, words, ids, words, lanes, words, words, moments, moments),
     st.builds(BatchReady, ids, ids, channels, words, lanes, seqs, seqs, moments, seqs),
-    st.builds(ReceiptCame, ids, seqs, st.sampled_from(Progress), st.none() | st.sampled_from(Reason), moments),
+    receipts,
+    st.builds(ReceiptsCame, st.lists(receipts, max_size=5).map(tuple)),
     st.builds(CitizenWrote, ids, channels),
 )
 
