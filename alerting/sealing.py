@@ -21,6 +21,20 @@ class Seal:
         nonce = os.urandom(NONCE)
         return nonce + self._cipher.encrypt(nonce, text.encode(), None)
 
+    def seal_bytes(self, content: bytes) -> bytes:
+        """A picture, as `seal` does a text."""
+        nonce = os.urandom(NONCE)
+        return nonce + self._cipher.encrypt(nonce, content, None)
+
+    def open_bytes(self, sealed: bytes) -> bytes:
+        """What was sealed. Raises WrongKey."""
+        try:
+            return self._cipher.decrypt(sealed[:NONCE], sealed[NONCE:], None)
+        except (InvalidTag, ValueError):
+            raise WrongKey(
+                "something sealed does not open: ALERTING_KEY is not the key it was sealed under, or it was changed"
+            ) from None
+
     def open(self, sealed: bytes) -> str:
         """The text. Raises WrongKey where it was sealed under another key, or changed."""
         try:

@@ -11,6 +11,7 @@ from pathlib import Path
 from string import Formatter
 from typing import TypeVar
 
+from alerting.authorities.desk import read_desk
 from alerting.authorities.fallback import read_fallback
 from alerting.authorities.reading import CODE, Table, read_file
 from alerting.authorities.territory import read_territory
@@ -168,6 +169,7 @@ def _authority(path: Path, file: Table, file_hash: str) -> Authority | None:
     duty = _duty(file.table("duty"), channels) if file.has("duty") else None
     fallback = read_fallback(file.table("fallback"), channels) if file.has("fallback") else Fallback()
     staff = tuple(_staff(table, code) for table in file.tables_if_any("staff"))
+    desk = read_desk(file.table("desk"), name, two_way=two_way) if file.has("desk") else None
     for twice in sorted({one.name for one, other in combinations(staff, 2) if one.name and one.name == other.name}):
         file.note(f"staff has two entries called {twice!r}; each needs a name of its own, its address has it")
     panels = tuple(_panel(table, territory) for table in file.tables_if_any("panels"))
@@ -208,6 +210,7 @@ def _authority(path: Path, file: Table, file_hash: str) -> Authority | None:
         staff=staff,
         panels=panels,
         sms_price=_sms_price(file.table("prices")) if file.has("prices") else None,
+        desk=desk,
     )
 
 

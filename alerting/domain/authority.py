@@ -7,6 +7,7 @@ from functools import cached_property
 from itertools import groupby
 
 from alerting.domain.delivery import Channel
+from alerting.domain.desk import Desk
 from alerting.domain.fallback import Fallback
 from alerting.domain.keywords import (
     CLEARLY_FARTHER,
@@ -316,6 +317,8 @@ class Authority:
     panels: tuple[Panel, ...] = ()
     sms_price: float | None = None
     """Euro for one part of an SMS, where the comune has no SMS: what its reports compare with."""
+    desk: Desk | None = None
+    """Who reads what citizens write; None where nobody does, or as it was before there were desks."""
 
     def channel(self, channel: Channel) -> ChannelAccess | None:
         """The live account on that channel, or None where the comune has none."""

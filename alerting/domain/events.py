@@ -65,4 +65,12 @@ class CitizenWrote:
     channel: Channel
 
 
-Event = AlertIssued | BatchReady | ReceiptCame | ReceiptsCame | CitizenWrote
+@dataclass(frozen=True, slots=True)
+class CitizenReported:
+    """The text in the inbox under this number is for the desk of a two-way comune."""
+
+    inbound: int
+    channel: Channel
+
+
+Event = AlertIssued | BatchReady | ReceiptCame | ReceiptsCame | CitizenWrote | CitizenReported

@@ -33,6 +33,7 @@ from alerting.domain.areas import AreaState
 from alerting.domain.cap import MsgType, Status
 from alerting.domain.choices import EVERY_TOPIC
 from alerting.domain.delivery import Channel
+from alerting.domain.desk import Expects, Handing, Line, PhotoState, ReportState
 from alerting.domain.intake import CameBy, IntakeState
 from alerting.domain.kinds import Colour, Kind, Risk
 from alerting.domain.lanes import Lane
@@ -532,7 +533,8 @@ class Dispatch(Table):
     `audience` is the size of the snapshot once it is whole; until then `fanned_accounts` says how many accounts
     the fan-out is through with, and `fanned_to` up to which recipient it came on the next. `touched_at` is when
     somebody last worked on that, in seconds since 1970.
-    A reply keeps its own sealed address, erased when it has been said, and in `reply_menu` the buttons below it.
+    A reply keeps its own sealed address, erased when it has been said, and in `reply_menu` the buttons below it. What
+    somebody of the staff wrote to one person is sealed and erased like that too, and not in `reply_text`.
     """
 
     __tablename__ = "dispatches"
@@ -551,6 +553,7 @@ class Dispatch(Table):
     audience: Mapped[int | None] = mapped_column(Integer)
     touched_at: Mapped[float] = mapped_column(Float, default=0.0)
     reply_text: Mapped[str | None] = mapped_column(Text)
+    reply_sealed: Mapped[bytes | None] = mapped_column(Blob)
     reply_menu: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     reply_to: Mapped[bytes | None] = mapped_column(Blob)
 
@@ -952,8 +955,18 @@ class InboundMessage(Table):
     received_at: Mapped[datetime] = mapped_column(Moment)
     sealed: Mapped[bytes | None] = mapped_column(Blob)
     handled_at: Mapped[datetime | None] = mapped_column(Moment)
+    for_desk: Mapped[Handing | None] = mapped_column(words(Handing))
+    """Set while it waits for the desk, which has a queue and a process of its own."""
 
-    __table_args__ = (UniqueConstraint("account", "provider_id", name="one_row_per_text"),)
+    __table_args__ = (
+        UniqueConstraint("account", "provider_id", name="one_row_per_text"),
+        Index(
+            "inbox_for_desk",
+            "handled_at",
+            postgresql_where=text("for_desk IS NOT NULL"),
+            sqlite_where=text("for_desk IS NOT NULL"),
+        ),
+    )
 
 
 class Courtesy(Table):
@@ -1047,6 +1060,182 @@ class InboundPart(Table):
     at: Mapped[float] = mapped_column(Float)
 
     __table_args__ = (Index("inbound_parts_by_age", "at"),)
+
+
+# ── the desk of a two-way comune ────────────────────────────────────────────────────────────────────
+
+
+class Conversation(Table):
+    """How it stands with somebody who writes to a desk, by the keyed fingerprint of their address; forgotten in days.
+
+    `choices` is what they were given to choose from: moments of an office, or numbers of bookings.
+    """
+
+    __tablename__ = "conversations"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    authority: Mapped[str] = mapped_column(ForeignKey("authorities.code"))
+    account: Mapped[str] = mapped_column(String(64))
+    fingerprint: Mapped[bytes] = mapped_column(Blob)
+    wrote_at: Mapped[datetime] = mapped_column(Moment)
+    expects: Mapped[Expects] = mapped_column(words(Expects), default=Expects.NOTHING)
+    office: Mapped[str | None] = mapped_column(String(64))
+    choices: Mapped[list[Any]] = mapped_column(JSON, default=list)
+    asked_at: Mapped[datetime | None] = mapped_column(Moment)
+
+    __table_args__ = (
+        UniqueConstraint("account", "fingerprint", name="one_conversation_per_person"),
+        Index("conversations_by_age", "wrote_at"),
+    )
+
+
+class Report(Table):
+    """What a citizen reported. Who it was is sealed, and erased some time after it is closed (`forgotten_at`).
+
+    The street is sealed too: it is read out of their words, and somebody's name may stand behind it.
+
+    `merged_into` is the report of the same thing that is worked on; the state of this one follows it.
+    """
+
+    __tablename__ = "reports"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    authority: Mapped[str] = mapped_column(ForeignKey("authorities.code"))
+    account: Mapped[str] = mapped_column(String(64))
+    fingerprint: Mapped[bytes | None] = mapped_column(Blob)
+    sealed: Mapped[bytes | None] = mapped_column(Blob)
+    category: Mapped[str | None] = mapped_column(String(64))
+    state: Mapped[ReportState] = mapped_column(words(ReportState), default=ReportState.NEW)
+    street: Mapped[bytes | None] = mapped_column(Blob)
+    frazione: Mapped[str | None] = mapped_column(String(130))
+    lat: Mapped[float | None] = mapped_column(Float)
+    lon: Mapped[float | None] = mapped_column(Float)
+    opened_at: Mapped[datetime] = mapped_column(Moment)
+    wrote_at: Mapped[datetime] = mapped_column(Moment)
+    answered_at: Mapped[datetime | None] = mapped_column(Moment)
+    closed_at: Mapped[datetime | None] = mapped_column(Moment)
+    assigned_to: Mapped[str | None] = mapped_column(String(100))
+    merged_into: Mapped[int | None] = mapped_column(ForeignKey("reports.id"))
+    forgotten_at: Mapped[datetime | None] = mapped_column(Moment)
+
+    __table_args__ = (
+        Index("reports_by_state", "authority", "state", "id"),
+        Index("reports_of_person", "account", "fingerprint", "id"),
+        Index("reports_alike", "authority", "category", "opened_at"),
+        Index("reports_merged", "merged_into"),
+    )
+
+
+class ReportEntry(Table):
+    """One line of a report: what the citizen said, what they were answered, what the staff noted. Sealed."""
+
+    __tablename__ = "report_entries"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    report: Mapped[int] = mapped_column(ForeignKey("reports.id"))
+    at: Mapped[datetime] = mapped_column(Moment)
+    kind: Mapped[Line] = mapped_column(words(Line))
+    actor: Mapped[str | None] = mapped_column(String(100))
+    sealed: Mapped[bytes | None] = mapped_column(Blob)
+
+    __table_args__ = (Index("report_entries_of_report", "report", "id"),)
+
+
+class Photograph(Table):
+    """A picture of a report: what its provider calls it, sealed, until it is fetched; then the picture, sealed.
+
+    `due_at` is when to try next and `claimed_until` until when somebody is trying, in seconds since 1970.
+    """
+
+    __tablename__ = "photographs"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    report: Mapped[int] = mapped_column(ForeignKey("reports.id"))
+    account: Mapped[str] = mapped_column(String(64))
+    provider_id: Mapped[bytes | None] = mapped_column(Blob)
+    at: Mapped[datetime] = mapped_column(Moment)
+    state: Mapped[PhotoState] = mapped_column(words(PhotoState), default=PhotoState.WAITING)
+    attempts: Mapped[int] = mapped_column(SmallInteger, default=0)
+    due_at: Mapped[float] = mapped_column(Float, default=0.0)
+    claimed_until: Mapped[float] = mapped_column(Float, default=0.0)
+    media_type: Mapped[str | None] = mapped_column(String(100))
+    sealed: Mapped[bytes | None] = mapped_column(Blob)
+
+    __table_args__ = (
+        Index("photographs_of_report", "report", "id"),
+        Index(
+            "photographs_waiting",
+            "due_at",
+            postgresql_where=text("state = 'waiting'"),
+            sqlite_where=text("state = 'waiting'"),
+        ),
+    )
+
+
+class Booking(Table):
+    """An appointment: one of the seats of a slot. Two never have the same one, whoever else is booking."""
+
+    __tablename__ = "bookings"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    authority: Mapped[str] = mapped_column(ForeignKey("authorities.code"))
+    office: Mapped[str] = mapped_column(String(64))
+    starts_at: Mapped[datetime] = mapped_column(Moment)
+    seat: Mapped[int] = mapped_column(SmallInteger)
+    account: Mapped[str] = mapped_column(String(64))
+    fingerprint: Mapped[bytes | None] = mapped_column(Blob)
+    sealed: Mapped[bytes | None] = mapped_column(Blob)
+    booked_at: Mapped[datetime] = mapped_column(Moment)
+    cancelled_at: Mapped[datetime | None] = mapped_column(Moment)
+    cancelled_by: Mapped[str | None] = mapped_column(String(100))
+
+    __table_args__ = (
+        Index(
+            "one_person_per_seat",
+            "authority",
+            "office",
+            "starts_at",
+            "seat",
+            unique=True,
+            postgresql_where=text("cancelled_at IS NULL"),
+            sqlite_where=text("cancelled_at IS NULL"),
+        ),
+        Index("bookings_of_person", "account", "fingerprint"),
+        Index("bookings_by_time", "starts_at"),
+    )
+
+
+class Letter(Table):
+    """Something the desk says to one person, until it is handed to the lanes: never more of them a minute than the
+    comune's file allows, and first (`ahead`) what a person of the staff wrote or what is about an appointment.
+    Address and words are sealed, and erased once they are out."""
+
+    __tablename__ = "letters"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    authority: Mapped[str] = mapped_column(ForeignKey("authorities.code"))
+    account: Mapped[str] = mapped_column(String(64))
+    fingerprint: Mapped[bytes | None] = mapped_column(Blob)
+    sealed: Mapped[bytes | None] = mapped_column(Blob)
+    said: Mapped[bytes | None] = mapped_column(Blob)
+    due_at: Mapped[datetime] = mapped_column(Moment)
+    not_after: Mapped[datetime] = mapped_column(Moment)
+    ahead: Mapped[bool] = mapped_column(default=False)
+    booking: Mapped[int | None] = mapped_column(ForeignKey("bookings.id"))
+    ended_at: Mapped[datetime | None] = mapped_column(Moment)
+    dispatch: Mapped[int | None] = mapped_column(BigInteger)
+
+    __table_args__ = (
+        Index(
+            "letters_waiting",
+            "authority",
+            "due_at",
+            postgresql_where=text("ended_at IS NULL"),
+            sqlite_where=text("ended_at IS NULL"),
+        ),
+        Index("letters_of_late", "authority", "ended_at"),
+        Index("letters_of_booking", "booking"),
+    )
 
 
 class AuditEntry(Table):
