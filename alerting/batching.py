@@ -129,7 +129,8 @@ async def finish(session: AsyncSession, batch: BatchReady) -> None:
     await _put(session, batch.batch, "done")
     await _release(session, dispatch, batch.account)
     if dispatch.alert is None:
-        dispatch.reply_to = None  # said: the address of somebody who may not be a subscriber is not kept
+        # Said: the address of somebody who may not be a subscriber is not kept, nor what was written to them alone.
+        dispatch.reply_to = dispatch.reply_sealed = None
 
 
 async def rest(session: AsyncSession, batch: BatchReady, wait: timedelta) -> None:

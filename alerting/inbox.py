@@ -7,13 +7,17 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from alerting import outbox
+from alerting import metrics, outbox
+from alerting.desk import handing
+from alerting.desk.handing import Desks
 from alerting.domain.delivery import Channel
-from alerting.domain.events import CitizenWrote
+from alerting.domain.desk import Handing
+from alerting.domain.events import CitizenReported, CitizenWrote
 from alerting.domain.lanes import Lane
 from alerting.gathering import Gathering
 from alerting.persistence import Database, dialects, tables
 from alerting.sealing import Seal
+from alerting.subscribing import Subscriber
 from alerting.webhooks import Blocked, InboundText, Moved, Pressed, Renumbered, Unblocked
 
 Told = InboundText | Blocked | Unblocked | Moved | Renumbered | Pressed
@@ -30,9 +34,10 @@ Arrival = tuple[str, Channel, Told]
 class Keeping:
     """The inbox of one process: the texts of however many calls in one transaction."""
 
-    def __init__(self, database: Database, seal: Seal) -> None:
+    def __init__(self, database: Database, seal: Seal, desks: Desks) -> None:
         self._database = database
         self._seal = seal
+        self.desks = desks
         self._gathering = Gathering(self._write, pause=PAUSE, most=MOST)
 
     async def keep(self, arrivals: Sequence[Arrival]) -> None:
@@ -42,32 +47,53 @@ class Keeping:
 
     async def _write(self, calls: Sequence[Sequence[Arrival]]) -> None:
         async with self._database.write() as session:
-            await keep_all(session, [one for call in calls for one in call], self._seal, datetime.now(UTC))
+            arrivals = [one for call in calls for one in call]
+            await keep_all(session, arrivals, self.desks, self._seal, datetime.now(UTC))
 
 
-async def keep(session: AsyncSession, account: str, channel: Channel, told: Told, seal: Seal, now: datetime) -> bool:
+async def keep(
+    session: AsyncSession, account: str, channel: Channel, told: Told, desks: Desks, seal: Seal, now: datetime
+) -> bool:
     """Into the inbox. Whether it was new: what is there already stays as it is, however often it is told."""
-    return await keep_all(session, [(account, channel, told)], seal, now) == 1
+    return await keep_all(session, [(account, channel, told)], desks, seal, now) == 1
 
 
-async def keep_all(session: AsyncSession, arrivals: Sequence[Arrival], seal: Seal, now: datetime) -> int:
-    """Into the inbox, in one statement and numbered as they came. How many were new."""
+async def keep_all(session: AsyncSession, arrivals: Sequence[Arrival], desks: Desks, seal: Seal, now: datetime) -> int:
+    """Into the inbox, in one statement and numbered as they came. How many were new.
+
+    Somebody is promised to read each: at once the desk, where it is the desk's by its words alone. So the queue of
+    those who join and leave never has a flood of reports in it.
+    """
+    talkers: dict[str, Subscriber] = {}
     rows: dict[str, dict[str, Any]] = {}  # by what makes each one: in one call a provider repeats itself too
     channels = {account: channel for account, channel, _ in arrivals}
     for account, _, told in arrivals:
         identity, said = _written(told)
         provider_id = seal.fingerprint(f"{account} {identity}").hex()
         sealed = seal.seal(json.dumps(said))
-        rows.setdefault(
-            provider_id, {"account": account, "provider_id": provider_id, "received_at": now, "sealed": sealed}
-        )
-    row = tables.InboundMessage
-    added = dialects.insert_new(session, row).returning(row.id, row.account)
-    found = (await session.execute(added, list(rows.values()))).all()
-    events = [CitizenWrote(number, channels[account]) for number, account in sorted(found)]
-    if events:
-        await outbox.add(session, *events, lane=Lane.REPLY)
-    return len(events)
+        if provider_id in rows:
+            continue
+        row = {"account": account, "provider_id": provider_id, "received_at": now, "sealed": sealed}
+        rows[provider_id] = row | {"for_desk": None, "handled_at": None}
+        if (who := desks.whose(account, told)) is not None:
+            rows[provider_id] |= {"for_desk": Handing.ANSWER, "handled_at": now}
+            talkers[provider_id] = who
+    inbox = tables.InboundMessage
+    added = dialects.insert_new(session, inbox).returning(inbox.id, inbox.account, inbox.provider_id)
+    # Nulls are written out: left out, the rows that have one make a statement of their own.
+    written = await session.execute(added, list(rows.values()), execution_options={"render_nulls": True})
+    found = sorted(written.all())
+    wrote = [CitizenWrote(number, channels[account]) for number, account, name in found if name not in talkers]
+    if wrote:
+        await outbox.add(session, *wrote, lane=Lane.REPLY)
+    reported = [CitizenReported(number, channels[account]) for number, account, name in found if name in talkers]
+    if reported:
+        await outbox.add(session, *reported, lane=Lane.ROUTINE)
+        people = [(talkers[name], now) for _, _, name in found if name in talkers]
+        await handing.heard_of(session, people, seal)
+        for event in reported:
+            metrics.INBOUND.labels(str(event.channel), "desk").inc()
+    return len(found)
 
 
 def _written(told: Told) -> tuple[str, dict[str, Any]]:
@@ -79,6 +105,8 @@ def _written(told: Told) -> tuple[str, dict[str, Any]]:
             more: dict[str, Any] = {"also": told.also} if told.also else {}
             if told.point:
                 more["point"] = {"lat": told.point.lat, "lon": told.point.lon}
+            if told.media:
+                more["media"] = told.media
             return told.provider_message_id, said | more
         case Blocked(sender, at) | Unblocked(sender, at):
             kind = "blocked" if isinstance(told, Blocked) else "unblocked"

@@ -102,6 +102,7 @@ FANOUT_SECONDS = Histogram(
 DEAD_LETTERS = Counter("alerting_dead_letters_total", "Messages given up on, by why.", ["why"])
 RECEIPTS = Counter("alerting_receipts_total", "Receipts of providers, by what they say.", ["channel", "progress"])
 INBOUND = Counter("alerting_inbound_total", "Texts of citizens, by what we understood.", ["channel", "understood"])
+DESK = Counter("alerting_desk_total", "What citizens sent to desks, by what became of it.", ["deed"])
 WEBHOOKS_REFUSED = Counter("alerting_webhooks_refused_total", "Webhook calls not signed as agreed.", ["channel"])
 SUBSCRIBERS = Gauge(
     "alerting_subscribers", "People subscribed, by the channel they are told on first.", ["authority", "channel"]

@@ -13,7 +13,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import metrics, topology, wire
 from alerting.amqp import BrokerAway, Link, Outgoing, Publisher, Unroutable
-from alerting.domain.events import AlertIssued, BatchReady, CitizenWrote, Event, ReceiptCame, ReceiptsCame
+from alerting.domain.events import (
+    AlertIssued,
+    BatchReady,
+    CitizenReported,
+    CitizenWrote,
+    Event,
+    ReceiptCame,
+    ReceiptsCame,
+)
 from alerting.domain.lanes import Lane
 from alerting.persistence.database import Database
 from alerting.persistence.tables import OutboxMessage
@@ -92,6 +100,8 @@ def addressed(event: Event, lane: Lane, again: str = "") -> Outgoing:
             name = f"receipts:{hashlib.sha256(wire.encode(event)).hexdigest()[:32]}"
         case CitizenWrote():
             exchange, key, name = topology.INBOUND, str(event.channel), f"inbound:{event.inbound}"
+        case CitizenReported():
+            exchange, key, name = topology.DESK, str(event.channel), f"desk:{event.inbound}"
     message_id = f"{name}:{again}" if again else name
     return Outgoing(exchange, key, message_id, wire.encode(event), {"lane": str(lane)})
 

@@ -15,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import inbox
+from alerting.desk.handing import Desks
 from alerting.domain.delivery import Channel
 from alerting.domain.sms import Alphabet, Wrote, words_of
 from alerting.persistence import Database, dialects, tables
@@ -35,8 +36,9 @@ PAUSE_AFTER_TROUBLE = 0.5
 class SmsInbox:
     """Puts together what people write by SMS: its parts in any order, twice, and heard by several processes."""
 
-    def __init__(self, database: Database, seal: Seal) -> None:
+    def __init__(self, database: Database, seal: Seal, desks: Desks) -> None:
         self._database = database
+        self._desks = desks
         self._seal = seal
         self._forgets_at = 0.0
 
@@ -90,7 +92,7 @@ class SmsInbox:
         provider_id = f"{key[1].hex()} {b''.join(part.content for part in parts).hex()} {now}"
         moment = datetime.fromtimestamp(now, UTC)
         text = InboundText(provider_id, "", wrote.sender, self._words(parts), "text", moment)
-        await inbox.keep(session, key[0], Channel.SMS, text, self._seal, moment)
+        await inbox.keep(session, key[0], Channel.SMS, text, self._desks, self._seal, moment)
         for part in parts:
             part.sealed, part.at = None, now
         return True

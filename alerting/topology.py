@@ -16,6 +16,7 @@ DELIVERIES = "deliveries"
 RECEIPTS = "receipts"
 INBOUND = "inbound"
 INTAKE = "intake"
+DESK = "desk"
 WAITS = "waits"
 DEAD = "dead"
 
@@ -29,6 +30,9 @@ NEVER = 1_000_000_000
 """As a delivery limit: a process that died every second would reach it in thirty years."""
 MOST_MESSAGES = {Lane.FLASH: 1_000_000, Lane.EMERGENCY: 1_000_000, Lane.REPLY: 200_000, Lane.ROUTINE: 200_000}
 """A full routine queue is refused to its publisher long before it could raise an alarm that stops everybody."""
+
+MOST_REPORTS = 2_000_000
+"""Of the desk, whose outbox is that of the routine lane: half an hour of a thousand a second before it is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,8 @@ def dead_queue(lane: Lane) -> str:
 RECEIPTS_QUEUE = "receipts"
 INBOUND_QUEUE = "inbound"
 INTAKE_QUEUE = "intake.cap"
+DESK_QUEUE = "desk"
+"""Beside the lanes: what citizens report waits for nobody's alert, and no alert waits for it."""
 
 
 def offer_key(lane: Lane, category: str, authority: str) -> str:
@@ -108,6 +114,7 @@ def topology(prefix: str = "") -> Topology:
         Exchange(RECEIPTS),
         Exchange(INBOUND),
         Exchange(INTAKE),
+        Exchange(DESK),
         Exchange(WAITS, "headers"),
         Exchange(DEAD),
     )
@@ -121,6 +128,7 @@ def topology(prefix: str = "") -> Topology:
         _work(RECEIPTS_QUEUE, Lane.REPLY, prefix, Binding(RECEIPTS, "#")),
         _work(INBOUND_QUEUE, Lane.REPLY, prefix, Binding(INBOUND, "#")),
         _work(INTAKE_QUEUE, Lane.EMERGENCY, prefix, Binding(INTAKE, "cap")),
+        _work(DESK_QUEUE, Lane.ROUTINE, prefix, Binding(DESK, "#"), most=MOST_REPORTS),
         *(_wait(lane, seconds, prefix) for lane in lanes for seconds in WAITS_OF_SECONDS),
         *(_dead(lane) for lane in lanes),
     )
@@ -130,7 +138,7 @@ def topology(prefix: str = "") -> Topology:
     )
 
 
-def _work(name: str, lane: Lane, prefix: str, binding: Binding) -> Queue:
+def _work(name: str, lane: Lane, prefix: str, binding: Binding, *, most: int = 0) -> Queue:
     """A queue somebody works on. What cannot be worked on goes to the dead letters of its lane."""
     return Queue(
         name,
@@ -143,7 +151,7 @@ def _work(name: str, lane: Lane, prefix: str, binding: Binding) -> Queue:
             "x-dead-letter-strategy": "at-least-once",
             "x-overflow": "reject-publish",
             "x-delivery-limit": DELIVERY_LIMIT,
-            "x-max-length": MOST_MESSAGES[lane],
+            "x-max-length": most or MOST_MESSAGES[lane],
         },
     )
 

@@ -6,7 +6,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from alerting.domain.delivery import Channel, Progress, Reason
-from alerting.domain.events import AlertIssued, BatchReady, CitizenWrote, Event, ReceiptCame, ReceiptsCame
+from alerting.domain.events import (
+    AlertIssued,
+    BatchReady,
+    CitizenReported,
+    CitizenWrote,
+    Event,
+    ReceiptCame,
+    ReceiptsCame,
+)
 from alerting.domain.lanes import Lane
 
 VERSION = 1
@@ -121,10 +129,15 @@ def _citizen_wrote(f: dict[str, Any]) -> Event:
     return CitizenWrote(inbound=_whole(f["inbound"], BIGGEST_ID), channel=Channel(f["channel"]))
 
 
+def _citizen_reported(f: dict[str, Any]) -> Event:
+    return CitizenReported(inbound=_whole(f["inbound"], BIGGEST_ID), channel=Channel(f["channel"]))
+
+
 _READERS: dict[str, Callable[[dict[str, Any]], Event]] = {
     "AlertIssued": _alert_issued,
     "BatchReady": _batch_ready,
     "ReceiptCame": _receipt_came,
     "ReceiptsCame": _receipts_came,
     "CitizenWrote": _citizen_wrote,
+    "CitizenReported": _citizen_reported,
 }

@@ -1,4 +1,4 @@
-"""The consuming processes: `python -m consumers fanout | deliver | receipts | inbound | intake | reconcile | staff`.
+"""The consuming processes: `python -m consumers fanout | deliver | receipts | inbound | desk | intake | …`.
 
 And `check`, which consumes nothing: whether providers have what we need of them.
 """
@@ -14,6 +14,7 @@ import uvloop
 
 from alerting import atlas, authorities, garbage, growth, logs, metrics, signatures, sources
 from alerting.choosing import ChoicesPage
+from alerting.desk.handing import Desks
 from alerting.domain.authority import Authority
 from alerting.domain.delivery import Channel, ChannelHalted
 from alerting.domain.lanes import Lane
@@ -24,11 +25,20 @@ from alerting.persistence import Database
 from alerting.priority import give_way
 from alerting.resettling import Resettling
 from alerting.settings import MissingSetting, Settings
-from alerting.topology import INBOUND_QUEUE, INTAKE_QUEUE, RECEIPTS_QUEUE, dead_queue, deliver_queue, fanout_queue
+from alerting.topology import (
+    DESK_QUEUE,
+    INBOUND_QUEUE,
+    INTAKE_QUEUE,
+    RECEIPTS_QUEUE,
+    dead_queue,
+    deliver_queue,
+    fanout_queue,
+)
 from consumers import wiring
 from consumers.channels import whatsapp_templates
 from consumers.deadletters import Keeper
 from consumers.deliver import Delivery
+from consumers.desk import Errands, Reader
 from consumers.duty import Duty
 from consumers.fanout import FanOut
 from consumers.inbound import Inbound
@@ -125,6 +135,22 @@ def inbound() -> None:
 
 
 @app.command()
+def desk() -> None:
+    """Read what citizens report to two-way comuni and which appointments they ask for; say what is due to them."""
+
+    async def work(settings: Settings) -> None:
+        worker = Worker(settings, "desk")
+        known = await _known(worker)
+        reader = Reader(worker.database, known, worker.seal)
+        errands = Errands(worker.database, known, worker.seal, settings, reader)
+        worker.takes(DESK_QUEUE, reader.take, prefetch=32, at_once=2)
+        beside = {"saying": errands.say(), "photographs": errands.photographs(), "looking": errands.look()}
+        await worker.run(beside=beside | {"following the atlas": atlas.follow(worker.database, known)})
+
+    _run(work)
+
+
+@app.command()
 def poll_telegram() -> None:
     """Ask for what citizens write to bots whose file says updates = "polling", where no webhook can come."""
 
@@ -139,7 +165,8 @@ def poll_telegram() -> None:
         if not bots:
             typer.echo('no telegram account has updates = "polling" among its settings: there is nothing to ask for')
             raise typer.Exit(1)
-        asking = (Polling(worker.database, worker.seal, account) for account in bots.values())
+        desks = Desks(authorities.load(settings.authorities_folder))
+        asking = (Polling(worker.database, worker.seal, account, desks) for account in bots.values())
         await worker.run(beside={f"polling {name}": one.run() for name, one in zip(bots, asking, strict=True)})
 
     _run(work)

@@ -15,7 +15,7 @@ from alerting.amqp import Incoming
 from alerting.domain.events import Event
 from alerting.domain.lanes import Lane
 from alerting.persistence import Database, tables
-from alerting.topology import DELIVERY_LIMIT, INBOUND_QUEUE, INTAKE, RECEIPTS_QUEUE
+from alerting.topology import DELIVERY_LIMIT, DESK_QUEUE, INBOUND_QUEUE, INTAKE, RECEIPTS_QUEUE
 
 log = structlog.get_logger()
 Wanted = TypeVar("Wanted", bound=Event)
@@ -26,7 +26,12 @@ DEEPEST = 8
 """Tables within tables in headers; ours have none, and RabbitMQ's own x-death two."""
 
 LANES_BY_NAME = {str(lane): lane for lane in Lane}
-LANES_BY_NAME |= {RECEIPTS_QUEUE: Lane.REPLY, INBOUND_QUEUE: Lane.REPLY, INTAKE: Lane.EMERGENCY}
+LANES_BY_NAME |= {
+    RECEIPTS_QUEUE: Lane.REPLY,
+    INBOUND_QUEUE: Lane.REPLY,
+    INTAKE: Lane.EMERGENCY,
+    DESK_QUEUE: Lane.ROUTINE,
+}
 
 REASONS = {
     "rejected": (

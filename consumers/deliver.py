@@ -20,7 +20,7 @@ from alerting import batching, cap_json, costs, metrics
 from alerting.amqp import Incoming
 from alerting.buttons import menu_of
 from alerting.costs import Price
-from alerting.domain import rendering
+from alerting.domain import desk, rendering
 from alerting.domain.attachments import name_of, short_address, shown_by
 from alerting.domain.delivery import (
     Accepted,
@@ -174,7 +174,8 @@ class Delivery:
                 return None
             alert = await session.get(tables.Alert, dispatch.alert) if dispatch.alert else None
             enclosure = await _enclosure(session, alert, account) if alert else None
-            said = text_of(dispatch, alert, account, enclosure)
+            unsealed = self._seal.open(dispatch.reply_sealed) if dispatch.reply_sealed else None
+            said = text_of(dispatch, alert, account, enclosure, unsealed)
             price = costs.price(account.channel, account.micro_euro, dispatch.lane, said.body)
             others = in_other_languages(said, alert, account) if alert else {}
             self._sayings[key] = Saying(said, dispatch.issued_at, price, others)
@@ -361,22 +362,28 @@ async def _enclosure(session: AsyncSession, alert: tables.Alert, account: Accoun
 
 
 def text_of(
-    dispatch: tables.Dispatch, alert: tables.Alert | None, account: Account, enclosure: Attachment | None = None
+    dispatch: tables.Dispatch,
+    alert: tables.Alert | None,
+    account: Account,
+    enclosure: Attachment | None = None,
+    unsealed: str | None = None,
 ) -> Text:
     """What a dispatch says on an account: a reply is free text, an alert or a call fills in the registered template.
 
-    What an alert shows goes with it as its `enclosure`, or else is found by what the words say.
+    What an alert shows goes with it as its `enclosure`, or else is found by what the words say. `unsealed` are the
+    words of a reply that were kept sealed.
     """
     template = account.settings.get("template")
     language = account.settings.get("template_language", "it")
     if alert is None:
-        words = dispatch.reply_text or ""
+        words = unsealed or dispatch.reply_text or ""
         menu = menu_of(dispatch.reply_menu)
         if template is None:
             return Text(words, expires=dispatch.not_after, buttons=menu.rows, edits=menu.edits)
         if dispatch.lane is Lane.REPLY:  # free, unless the provider finds that they wrote too long ago
             return Text(words, None, answer_in_template(words), language, dispatch.not_after)
-        return Text(words, template, in_template(words), language, dispatch.not_after)
+        in_five = desk.in_template if dispatch.lane is Lane.ROUTINE else in_template  # the desk, or a call to duty
+        return Text(words, template, in_five(words), language, dispatch.not_after)
     said = cap_json.from_json(alert.document)
     rendered = rendering.render(said, rendering.FORM_OF[account.channel], link=enclosure is None)
     return Text(

@@ -14,11 +14,14 @@ from alerting import atlas, batching, choosing, metrics, ordering, subscribing
 from alerting.amqp import Incoming
 from alerting.buttons import Buttons, LiveIn, Menu, ShowChoices, ShowZones, Want, started_from
 from alerting.choosing import ChoicesPage
+from alerting.desk import persons
+from alerting.desk.handing import HandingOver
 from alerting.domain import keywords, places
 from alerting.domain.authority import Authority, ChannelAccess, Texts, filled
 from alerting.domain.choice_words import Choice, HowToChoose, KnownOfMe, NoEmergencies, QuietHours, Speaks, Topics
 from alerting.domain.choices import Choices
 from alerting.domain.delivery import Channel
+from alerting.domain.desk import Handing
 from alerting.domain.events import CitizenWrote
 from alerting.domain.lanes import Lane
 from alerting.domain.recipients import Place
@@ -51,7 +54,7 @@ ANSWER_WITHIN = timedelta(hours=23)
 """WhatsApp takes free text for 24 hours after the person's own; a later answer would be refused."""
 
 FOR_THE_DESK = frozenset({"notforus", "askjoin", "askleave", "place", "forgetplace", "topics", "howtochoose"})
-"""What a two-way comune's desk reads itself: these words stay, sealed. The others were a command and are done.
+"""What a two-way comune without a [desk] reads itself: these words stay, sealed. The others were a command.
 
 "Zona industriale allagata" is told from a place by nothing but its name, "no raccolta" may be a report.
 """
@@ -119,12 +122,14 @@ class Inbound:
             ]
             await ordering.take_turns(session, everybody, self._seal)
             answers = await self._join_together(session, rows, now) if len(rows) > 1 else {}
+            desks = HandingOver(session, self._seal)
             for row in rows:
-                if row.id not in answers and (answer := await self._handle(session, row)):
+                if row.id not in answers and (answer := await self._handle(session, row, desks)):
                     answers[row.id] = answer
+            await desks.finish()
             await reply_all(session, list(answers.values()), self._seal, now)
 
-    async def _handle(self, session: AsyncSession, row: tables.InboundMessage) -> "Answer | None":
+    async def _handle(self, session: AsyncSession, row: tables.InboundMessage, desks: HandingOver) -> "Answer | None":
         now = self._clock()
         said = self._said(row)
         row.handled_at = now
@@ -136,10 +141,11 @@ class Inbound:
         authority, access = known
         who = self._subscriber(authority, access, row, said)
         if row.account in self._shared:
-            authority, who, understood, answer = await self._act_for_one_of(session, row, said, now)
+            authority, who, understood, answer = await self._act_for_one_of(session, row, said, now, desks)
         else:
-            understood, answer = await self._heed(session, who, said, row.received_at, now)
-        if not (authority.two_way and understood in FOR_THE_DESK):
+            understood, answer = await self._heed(session, who, row, said, now, desks)
+        reads_itself = authority.two_way and authority.desk is None and understood in FOR_THE_DESK
+        if not reads_itself and row.for_desk is None:
             row.sealed = None  # understood: the words are not kept
         metrics.INBOUND.labels(str(access.channel), understood).inc()
         if not answer:
@@ -148,11 +154,22 @@ class Inbound:
         return Answer(who, answer, row.received_at + ANSWER_WITHIN, menu=menu)
 
     async def _heed(
-        self, session: AsyncSession, who: Subscriber, said: dict[str, Any], at: datetime, now: datetime
+        self,
+        session: AsyncSession,
+        who: Subscriber,
+        row: tables.InboundMessage,
+        said: dict[str, Any],
+        now: datetime,
+        desks: HandingOver,
     ) -> tuple[str, str]:
-        """`_act`, with the politeness there is to it, and what their having written at all tells of their address."""
+        """`_act`, with the politeness there is to it, and what their having written at all tells of their address.
+
+        What is a desk's is given to it, and answered there.
+        """
+        if await desks.offer(who, row, said) is Handing.ANSWER:
+            return "desk", ""
         if said["kind"] not in ("blocked", "unblocked", "moved"):
-            await subscribing.heard_from(session, who, self._seal, at)
+            await subscribing.heard_from(session, who, self._seal, row.received_at)
         courtesy = await politeness.count(session, who, self._seal, now) if said["kind"] not in NOT_WRITTEN else None
         if courtesy is not None and politeness.is_nobody(courtesy):
             understood, answer = await self._let_go(session, who, said, now), ""
@@ -164,20 +181,25 @@ class Inbound:
         return understood, answer
 
     async def _act_for_one_of(
-        self, session: AsyncSession, row: tables.InboundMessage, said: dict[str, Any], now: datetime
+        self,
+        session: AsyncSession,
+        row: tables.InboundMessage,
+        said: dict[str, Any],
+        now: datetime,
+        desks: HandingOver,
     ) -> tuple[Authority, Subscriber, str, str]:
         """`_heed` for the comune of a shared number that was written to; who shuts the number shuts it for all."""
         them = [
             self._subscriber(self._authorities[code], access, row, said) for code, access in self._shared[row.account]
         ]
         if said["kind"] in OF_THE_NUMBER:
-            acted = [await self._heed(session, one, said, row.received_at, now) for one in them]
+            acted = [await self._heed(session, one, row, said, now, desks) for one in them]
             return them[0].authority, them[0], *acted[0]
         who = await sharing.whose(session, them, said["text"], self._seal)
         if isinstance(who, sharing.Unclear):
             words = "\n".join(one.authority.texts.ask_leave for one in who.of)
             return who.of[0].authority, who.of[0], "askleave", words
-        return who.authority, who, *await self._heed(session, who, said, row.received_at, now)
+        return who.authority, who, *await self._heed(session, who, row, said, now, desks)
 
     def _said(self, row: tables.InboundMessage) -> dict[str, Any]:
         said: dict[str, Any] = json.loads(self._seal.open(row.sealed)) if row.sealed else {}
@@ -272,6 +294,8 @@ class Inbound:
             return "moved", ""
         if said["kind"] == "renumbered":
             await subscribing.renumber(session, who, said["known_as"], self._seal, now=now)
+            if who.authority.desk is not None:
+                await persons.move(session, who, said["known_as"], self._seal)
             return "renumbered", ""
         if said["kind"] == "press":
             return await self._press(session, who, said["payload"].partition(" ")[2])
@@ -331,7 +355,7 @@ class Inbound:
         texts = who.authority.texts
         address = await subscribing.find(session, who, self._seal)
         if address is None:
-            return texts.not_subscribed
+            return await persons.in_short(session, who, self._seal) or texts.not_subscribed
         link = self._links.link(address.recipient_id, now) if self._links else ""
         return filled(texts.my_data, link=link) if link else texts.my_data_elsewhere
 
@@ -357,8 +381,10 @@ class Inbound:
         """What they choose, kept; or how it is written, or all that is known of them."""
         texts = who.authority.texts
         subscribed = await self._subscribed(session, who)
+        if subscribed is None and isinstance(said, KnownOfMe):
+            return await persons.in_short(session, who, self._seal) or texts.nothing_known
         if subscribed is None:
-            return texts.nothing_known if isinstance(said, KnownOfMe) else texts.ask_join
+            return texts.ask_join
         recipient, before = subscribed
         match said:
             case NoEmergencies():
@@ -369,7 +395,9 @@ class Inbound:
                 known = await choosing.known_of(session, recipient, who.authority, self._seal)
                 link = self._page.link(recipient.id, now) if self._page else ""
                 words = choosing.with_link(texts.choices_known, link)
-                return filled(words, scelte=known.in_words(who.authority), link=link)
+                told = filled(words, scelte=known.in_words(who.authority), link=link)
+                at_desk = await persons.in_short(session, who, self._seal)
+                return f"{told}\n{at_desk}" if at_desk else told
             case Topics() | QuietHours() | Speaks():
                 after = choosing.chosen(before, said)
                 choosing.keep(recipient, after)

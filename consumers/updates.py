@@ -12,6 +12,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from alerting import inbox
+from alerting.desk.handing import Desks
 from alerting.domain.delivery import Channel, ChannelHalted
 from alerting.persistence import Database, tables
 from alerting.sealing import Seal
@@ -46,9 +47,12 @@ class Polling:
     the same again, and recognises it.
     """
 
-    def __init__(self, database: Database, seal: Seal, account: Account, *, waits: timedelta = WAITS) -> None:
+    def __init__(
+        self, database: Database, seal: Seal, account: Account, desks: Desks, *, waits: timedelta = WAITS
+    ) -> None:
         self._database = database
         self._seal = seal
+        self._desks = desks
         self._account = account
         self._waits = waits
         self._most = MOST
@@ -105,7 +109,7 @@ class Polling:
                 if isinstance(read, Pressed):
                     pressed.append(read)
                 if read is not None and not (isinstance(read, Pressed) and (not read.data or read.message is None)):
-                    await inbox.keep(session, self._account.name, Channel.TELEGRAM, read, self._seal, now)
+                    await inbox.keep(session, self._account.name, Channel.TELEGRAM, read, self._desks, self._seal, now)
             if last is not None:
                 reached = {"account": self._account.name, "next_update": last + 1, "at": time.time()}
                 await session.merge(tables.PolledBot(**reached))

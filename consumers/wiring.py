@@ -4,6 +4,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from alerting import authorities, vapid
+from alerting.desk.handing import Desks
 from alerting.domain.delivery import Channel
 from alerting.persistence import Database, tables
 from alerting.postmarks import Postmarks
@@ -37,7 +38,8 @@ def adapter(channel: Channel, settings: Settings, database: Database, seal: Seal
         case Channel.EMAIL:
             return Email(Postmarks(settings.key_bytes), settings.public_url)
         case Channel.SMS:
-            return Sms(SmsSmpp(Pairing(database, seal), SmsInbox(database, seal)), SmsHttp(Polling(database)))
+            inbox = SmsInbox(database, seal, Desks(authorities.load(settings.authorities_folder)))
+            return Sms(SmsSmpp(Pairing(database, seal), inbox), SmsHttp(Polling(database)))
         case Channel.WEB_PUSH:
             leaving = Leaving(database, seal, authorities.load(settings.authorities_folder))
             return WebPush(Postmarks(settings.key_bytes), leaving, settings.push_hosts)

@@ -37,6 +37,7 @@ from alerting.api.edge import Edge
 from alerting.api.openapi import PREFIX, describes_itself
 from alerting.api.parts import Parts
 from alerting.api.problems import speaks_problems
+from alerting.desk.handing import Desks
 from alerting.ending import let_go
 from alerting.inbox import Keeping
 from alerting.intake.receiving import Receiver
@@ -76,7 +77,7 @@ def create_app(settings: Settings) -> FastAPI:
             heard,
             sign,
             receiver,
-            Keeping(database, seal),
+            Keeping(database, seal, Desks(known)),
             Passing(publisher, settings.amqp_prefix),
         )
         yield

@@ -134,7 +134,7 @@ async def take_sms(account: str, request: Request, parts: Parts = Depends(parts_
             await _keep(parts, [(access, text)])
         case InboundText() as text:
             words = (text.text or "").encode("utf-16-be", "replace")
-            await SmsInbox(parts.database, parts.seal).take(
+            await SmsInbox(parts.database, parts.seal, parts.inbox.desks).take(
                 access.name, Wrote(text.sender, access.identity, words, Alphabet.UCS_2)
             )
         case Receipt() as receipt:

@@ -15,7 +15,8 @@ class InboundText:
     says which bot. `sender` is an address one can answer to: "+39…", a Telegram chat id, or a WhatsApp
     BSUID ("IT.1349…") where the provider hides the number. `text` is what the person reads on their
     screen, None where there are no words. `payload` is ours, put on a button by us. `also` is the BSUID of somebody
-    whose number is told too: once they hide that, they are called by it alone.
+    whose number is told too: once they hide that, they are called by it alone. `media` is what the
+    provider calls the picture or file they sent, for the account's token to fetch.
     """
 
     provider_message_id: str
@@ -28,6 +29,7 @@ class InboundText:
     also: str | None = None
     point: Point | None = None
     """Where they say they are, of a shared position: a place on Earth, or none."""
+    media: str | None = None
 
 
 def shared_position(said: object) -> Point | None:
@@ -40,6 +42,14 @@ def shared_position(said: object) -> Point | None:
     if not (-90 <= lat <= 90 and -180 <= lon <= 180):  # nor NaN, which JSON readers let in and is between nothing
         return None
     return Point(float(lat), float(lon))
+
+
+LONGEST_MEDIA = 300
+
+
+def media_name(found: object) -> str | None:
+    """What a provider calls a file, as far as it can be asked for."""
+    return found if isinstance(found, str) and found.isprintable() and 0 < len(found) <= LONGEST_MEDIA else None
 
 
 @dataclass(frozen=True, slots=True)

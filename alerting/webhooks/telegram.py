@@ -4,7 +4,7 @@ import hmac
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from alerting.webhooks import Blocked, InboundText, Moved, Pressed, Unblocked, shared_position
+from alerting.webhooks import Blocked, InboundText, Moved, Pressed, Unblocked, media_name, shared_position
 
 ALLOWED_UPDATES = ("message", "callback_query", "my_chat_member")
 """What Telegram is asked to tell us: a channel's own posts, and what is edited, are nothing to us."""
@@ -46,7 +46,14 @@ def _inbound(message: dict[str, object]) -> InboundText | None:
     words = message.get("text") or message.get("caption")
     text = words if isinstance(words, str) else None
     point = shared_position(message.get("location")) if kind == "location" else None
-    return InboundText(f"{chat}:{identity}", "", chat, text, kind, at, point=point)
+    return InboundText(f"{chat}:{identity}", "", chat, text, kind, at, point=point, media=_media(message))
+
+
+def _media(message: dict[str, object]) -> str | None:
+    """The largest of the sizes a photograph comes in, which is the last; or the file itself."""
+    sizes, file = message.get("photo"), message.get("document")
+    largest = sizes[-1] if isinstance(sizes, list) and sizes else file
+    return media_name(largest.get("file_id")) if isinstance(largest, dict) else None
 
 
 def _door(changed: dict[str, object]) -> Blocked | Unblocked | None:

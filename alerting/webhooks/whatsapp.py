@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from alerting.domain.delivery import Progress, Reason
 from alerting.domain.recipients import BSUID
-from alerting.webhooks import InboundText, Receipt, Renumbered, TemplateChanged, Webhook, shared_position
+from alerting.webhooks import InboundText, Receipt, Renumbered, TemplateChanged, Webhook, media_name, shared_position
 
 PROGRESS = {
     "sent": Progress.SENT,
@@ -157,7 +157,9 @@ def _inbound(message: dict[str, object], account: str) -> InboundText | None:
         return None
     text, payload = _words(kind, message.get(kind))
     point = shared_position(message.get("location")) if kind == "location" else None
-    return InboundText(identity, account, sender, text, kind, at, payload, bsuid if number else None, point)
+    media = media_name(_word(message.get(kind), "id")) if kind in ("image", "document") else None
+    also = bsuid if number else None
+    return InboundText(identity, account, sender, text, kind, at, payload, also, point, media)
 
 
 def _moved(message: dict[str, object], account: str) -> Renumbered | None:

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from alerting.actors import Actor, Role
 from alerting.authorities import load
 from alerting.composing import Wording
+from alerting.desk.handing import Desks
 from alerting.domain.delivery import Channel
 from alerting.domain.kinds import Colour, Kind, Risk
 from alerting.enrolling import enrol
@@ -24,6 +25,7 @@ NOW = datetime(2026, 11, 21, 12, 30, tzinfo=UTC)
 AUTHORITIES = load()
 CALCINAIA = AUTHORITIES["calcinaia"]
 SEAL = Seal(bytes(range(32)))
+DESKS = Desks(AUTHORITIES)
 ANNA = Actor("anna", Role.OPERATOR, "calcinaia")
 BRUNO = Actor("bruno", Role.APPROVER, "calcinaia")
 

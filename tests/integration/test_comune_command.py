@@ -6,19 +6,24 @@ import tomllib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from aiohttp import web
+from sqlalchemy import select
 from typer.testing import CliRunner, Result
 
 from alerting.authorities import FOLDER, load
 from alerting.authorities.checkup import TO_FILL_IN
 from alerting.authorities.online import ask
 from alerting.comune_command import app
+from alerting.desk.handing import Desks, HandingOver
 from alerting.enrolling import enrol
 from alerting.persistence import Database, tables
 from alerting.settings import Settings
+from alerting.webhooks import InboundText
+from consumers.desk import Reader
 from consumers.inbound import Inbound
 from consumers.simulators import sms_smpp
 from tests.integration.calcinaia import NOW, SEAL, one_database
@@ -274,12 +279,15 @@ async def desk(database_url: str, two: Path) -> AsyncIterator[Desk]:
     await database.close()
 
 
-async def says(desk: Desk, words: str) -> str | None:
+async def says(desk: Desk, words: str, account: str = "whatsapp.santa-fiora") -> str | None:
     """What Anna is answered on the number, which Meta's webhook names by the account of Santa Fiora."""
     inbound = await desk.lies_in_the_inbox(words, "santa-fiora")
     async with desk.database.write() as session:
         row = await session.get_one(tables.InboundMessage, inbound)
-        answer = await desk.inbound._handle(session, row)
+        row.account = account
+        handing = HandingOver(session, SEAL)
+        answer = await desk.inbound._handle(session, row, handing)
+        await handing.finish()
     return answer.words if answer else None
 
 
@@ -292,8 +300,32 @@ async def test_two_comuni_on_one_number_are_told_apart_by_their_words(desk: Desk
     assert await says(desk, "STOP") == f"{amiata.ask_leave}\n{arcidosso.ask_leave}"
     assert await says(desk, "disattiva piano sicuro") == arcidosso.goodbye
     assert await says(desk, "STOP") == amiata.goodbye
-    assert await says(desk, "c'è una frana sulla provinciale") == amiata.not_read
+    assert await says(desk, "c'è una frana sulla provinciale") is None  # the desk's to answer
     assert await says(desk, "STOP") == amiata.not_subscribed
+
+
+@one_database
+async def test_what_is_reported_on_a_shared_number_reaches_the_desk_of_the_comune_it_was_written_to(
+    desk: Desk, two: Path
+) -> None:
+    everybody = load(two)
+    (theirs,) = (access.name for access in everybody["arcidosso"].channels)
+    report = InboundText("wamid.1", "", ANNA, "Buca in via Roma", "text", datetime.now(UTC))
+    assert Desks(everybody).whose(theirs, report) is None  # nobody can tell at the door
+    assert Desks({"santa-fiora": everybody["santa-fiora"]}).whose("whatsapp.santa-fiora", report) is not None
+    await says(desk, "ATTIVA COMUNE AMICO")
+    await says(desk, "Buca in via Roma", theirs)
+    reader = Reader(desk.database, everybody, SEAL)
+    async with desk.database.read() as session:
+        rows = (await session.scalars(select(tables.InboundMessage.id))).all()
+    for number in rows:
+        await reader.read(number, datetime.now(UTC))
+    async with desk.database.read() as session:
+        (found,) = (await session.scalars(select(tables.Report))).all()
+        (letter,) = (await session.scalars(select(tables.Letter))).all()
+    assert (found.authority, found.account, found.category) == ("santa-fiora", "whatsapp.santa-fiora", "buche")
+    assert letter.sealed is not None
+    assert (letter.account, SEAL.open(letter.sealed)) == ("whatsapp.santa-fiora", ANNA)
 
 
 def test_two_comuni_on_one_number_with_one_word_are_refused_by_name(folder: Path) -> None:

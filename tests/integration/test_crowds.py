@@ -23,7 +23,7 @@ from alerting.persistence import Database, ledger, tables
 from alerting.sealing import Seal, WrongKey
 from alerting.webhooks import InboundText
 from consumers.inbound import Inbound
-from tests.integration.calcinaia import AUTHORITIES, SEAL, count, five_comuni, one_database
+from tests.integration.calcinaia import AUTHORITIES, DESKS, SEAL, count, five_comuni, one_database
 from tests.integration.test_inbound import Given
 
 EVERYBODY = ("calcinaia", "bientina", "fucecchio", "cascina", "santa-fiora")
@@ -208,12 +208,15 @@ async def test_whoever_hides_their_number_is_the_same_person_in_a_crowd_too(desk
 
 @one_database
 async def test_what_rabbitmq_gives_again_is_answered_once(desk: Desk) -> None:
-    report = ("santa-fiora", "+393330000001", "C'è una buca in via Roma")  # which the desk keeps, to read it
+    report = ("santa-fiora", "+393330000001", "C'è una buca in via Roma")  # which the desk answers
     messages = await desk.receives(*newspaper(20), report)
     again = [Given(message.body) for message in messages]
     await asyncio.gather(*(desk.inbound.take(cast(Incoming, message)) for message in again))
     assert all(message.fate == ["acknowledged"] for message in again)
-    assert len(await desk.answers()) == 21
+    assert len(await desk.answers()) == 20
+    async with desk.database.read() as session:
+        promised = (await session.scalars(select(tables.OutboxMessage.exchange))).all()
+    assert promised.count("desk") == 1
 
 
 async def test_one_that_cannot_be_opened_takes_nobody_with_it(desk: Desk) -> None:
@@ -256,7 +259,7 @@ async def test_two_workers_that_meet_the_same_newcomers_subscribe_each_once(desk
 
 
 async def test_texts_of_many_calls_are_kept_once_each_and_in_their_order(desk: Desk) -> None:
-    keeping = Keeping(desk.database, SEAL)
+    keeping = Keeping(desk.database, SEAL, DESKS)
 
     def call(number: int) -> list[tuple[str, Channel, InboundText]]:
         return [

@@ -27,6 +27,7 @@ from consumers.local.trial import authorities_with_sms
 from consumers.simulators import sms_smpp
 from consumers.simulators.serving import Served
 from consumers.worker import Worker
+from tests.integration.calcinaia import DESKS
 from tests.integration.engine import (
     KEY,
     ONE_KIND,
@@ -76,13 +77,13 @@ async def time_passes(database: Database, seconds: float) -> None:
 
 @pytest.fixture
 def box(database: Database) -> SmsInbox:
-    return SmsInbox(database, SEAL)
+    return SmsInbox(database, SEAL, DESKS)
 
 
 async def test_a_text_is_kept_once_however_often_the_smsc_says_it(box: SmsInbox, database: Database) -> None:
     for _ in range(3):
         await box.wrote(ACCOUNT, plain())
-    await SmsInbox(database, SEAL).wrote(ACCOUNT, plain())  # another process, after a kill
+    await SmsInbox(database, SEAL, DESKS).wrote(ACCOUNT, plain())  # another process, after a kill
     assert await kept(database) == ["Attiva"]
 
 
@@ -108,7 +109,7 @@ async def test_two_people_and_two_comuni_may_say_the_same(box: SmsInbox, databas
 
 @pytest.mark.parametrize("seed", range(5))
 async def test_parts_in_any_order_and_twice_are_one_text(database: Database, seed: int) -> None:
-    dice, boxes = random.Random(seed), [SmsInbox(database, SEAL) for _ in range(2)]
+    dice, boxes = random.Random(seed), [SmsInbox(database, SEAL, DESKS) for _ in range(2)]
     said = [*in_parts() * 2, *in_parts("Disattiva, mi trasferisco a Pontedera. " * 6, 8), *in_parts(sender=GINO)]
     dice.shuffle(said)
     for wrote in said:
@@ -118,7 +119,7 @@ async def test_parts_in_any_order_and_twice_are_one_text(database: Database, see
 
 @ONE_KIND
 async def test_parts_that_two_processes_hear_at_once_are_one_text(database: Database) -> None:
-    boxes, dice = [SmsInbox(database, SEAL) for _ in range(2)], random.Random(1966)
+    boxes, dice = [SmsInbox(database, SEAL, DESKS) for _ in range(2)], random.Random(1966)
     said = [part for reference in range(40) for part in in_parts(f"{reference} {LONG}", reference)]
     assert len(said) == 80, "each part once: nobody comes by again to see that all is there"
     for crowd in range(0, len(said), 8):
@@ -135,7 +136,7 @@ async def test_half_a_text_waits_sealed_and_is_forgotten(database: Database, box
         (row,) = (await session.scalars(select(tables.InboundPart))).all()
         assert row.sealed is not None and b"Fornacette" not in row.sealed
         row.at -= sms_inbox.PARTS_WAIT + 1
-    await SmsInbox(database, SEAL).wrote(ACCOUNT, plain("STOP", GINO))
+    await SmsInbox(database, SEAL, DESKS).wrote(ACCOUNT, plain("STOP", GINO))
     async with database.read() as session:
         assert len((await session.scalars(select(tables.InboundPart))).all()) == 1
 

@@ -19,8 +19,10 @@ from aiohttp import ClientSession
 from sqlalchemy import select
 
 from alerting import subscribing
+from alerting.desk.handing import Desks
 from alerting.domain.authority import ChannelAccess
 from alerting.domain.delivery import Accepted, Channel, Progress, Reason
+from alerting.domain.desk import Handing
 from alerting.persistence import tables
 from alerting.subscribing import Subscriber
 from alerting.webhooks.telegram import ALLOWED_UPDATES
@@ -32,6 +34,7 @@ from consumers.updates import NotSet, Polling, delete_webhook, set_webhook
 from consumers.uploads import Uploads
 from tests.contract.test_telegram_files import MAP
 from tests.integration.api_client import NOWHERE_TO_PUBLISH, WEBHOOK_SECRET, serving
+from tests.integration.calcinaia import AUTHORITIES, DESKS
 from tests.integration.engine import KEY, ONE_KIND, TOKEN, Start, Town, a_town, bots, delivering, texts, until
 
 TELEGRAM, CHANNEL = "telegram.calcinaia", "@comunecalcinaia"
@@ -285,7 +288,7 @@ def _has_pushed(served: Served, updates: int) -> bool:
 
 @asynccontextmanager
 async def polling(town: Town, served: Served, **how: Any) -> AsyncIterator[Polling]:
-    one = Polling(town.database, town.seal, account(served), waits=timedelta(seconds=1), **how)
+    one = Polling(town.database, town.seal, account(served), DESKS, waits=timedelta(seconds=1), **how)
     task = asyncio.create_task(one.run())
     try:
         yield one
@@ -314,6 +317,26 @@ async def test_what_people_write_is_asked_for_and_kept_once(town: Town, http: Cl
     assert await town.count(tables.OutboxMessage) == 4
 
 
+async def test_what_is_reported_to_a_bot_that_is_asked_is_the_desks_at_the_door(
+    town: Town, http: ClientSession
+) -> None:
+    desk = AUTHORITIES["santa-fiora"].desk
+    access = next(one for one in town.authority.channels if one.name == TELEGRAM)
+    two_way = Desks({"calcinaia": replace(town.authority, two_way=True, desk=desk, channels=(access,))})
+    async with bots() as bot:
+        await acts(bot, http, **{"from": "5001", "text": "Buca in via Roma"})
+        await acts(bot, http, **{"from": "5001", "text": "STOP"})
+        one = Polling(town.database, town.seal, account(bot), two_way, waits=timedelta(seconds=1))
+        while await town.count(tables.InboundMessage) < 2:
+            await one.ask()
+        await one._line.close()
+    async with town.database.read() as session:
+        rows = (await session.scalars(select(tables.InboundMessage).order_by(tables.InboundMessage.id))).all()
+        promised = (await session.scalars(select(tables.OutboxMessage.exchange))).all()
+    assert [row.for_desk for row in rows] == [Handing.ANSWER, None]
+    assert sorted(promised) == ["desk", "inbound"]
+
+
 async def _has(town: Town, texts: int) -> bool:
     return await town.count(tables.InboundMessage) == texts
 
@@ -327,11 +350,11 @@ async def test_whoever_dies_before_telling_how_far_it_read_is_told_again_and_kee
 ) -> None:
     async with bots() as bot:
         await acts(bot, http, **{"from": "5001", "text": "/start"})
-        first = Polling(town.database, town.seal, account(bot), waits=timedelta(seconds=1))
+        first = Polling(town.database, town.seal, account(bot), DESKS, waits=timedelta(seconds=1))
         await first.ask()  # and is killed: Telegram does not know that we have it
         assert not _confirmed(bot)
         await town.run("DELETE FROM polled_bots")  # as when it died before that was written, too
-        second = Polling(town.database, town.seal, account(bot), waits=timedelta(seconds=1))
+        second = Polling(town.database, town.seal, account(bot), DESKS, waits=timedelta(seconds=1))
         await second.ask()
         await acts(bot, http, **{"from": "5001", "text": "Fornacette"})
         await second.ask()
@@ -345,7 +368,7 @@ async def test_how_far_we_are_is_kept_with_what_was_read_or_not_at_all(
 ) -> None:
     async with bots() as bot:
         await acts(bot, http, **{"from": "5001", "text": "/start"})
-        one = Polling(town.database, town.seal, account(bot), waits=timedelta(seconds=1))
+        one = Polling(town.database, town.seal, account(bot), DESKS, waits=timedelta(seconds=1))
         await town.run("ALTER TABLE inbox RENAME TO elsewhere")
         with pytest.raises(Exception, match="inbox"):
             await one.ask()
@@ -358,7 +381,7 @@ async def test_how_far_we_are_is_kept_with_what_was_read_or_not_at_all(
 
 async def test_after_a_silent_week_a_bot_that_is_numbered_anew_loses_nothing(town: Town, http: ClientSession) -> None:
     async with bots() as bot:
-        one = Polling(town.database, town.seal, account(bot), waits=timedelta(seconds=1))
+        one = Polling(town.database, town.seal, account(bot), DESKS, waits=timedelta(seconds=1))
         week_ago = time.time() - timedelta(days=7).total_seconds()
         async with town.database.write() as session:
             session.add(tables.PolledBot(account=TELEGRAM, next_update=900_000_000, at=week_ago))
@@ -373,7 +396,7 @@ async def test_beside_a_webhook_or_another_poller_it_says_what_to_do_and_comes_b
     town: Town, http: ClientSession, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with bots() as bot:
-        one = Polling(town.database, town.seal, account(bot), waits=timedelta(seconds=5))
+        one = Polling(town.database, town.seal, account(bot), DESKS, waits=timedelta(seconds=5))
         rival = f"{bot.base_url}/bot{TOKEN}/getUpdates"
         asking = asyncio.create_task(one.ask())
         await asyncio.sleep(0.2)
@@ -392,13 +415,13 @@ async def test_beside_a_webhook_or_another_poller_it_says_what_to_do_and_comes_b
 
 @ONE_KIND
 async def test_a_telegram_that_is_away_is_asked_later_and_later_and_its_floods_are_waited_for(town: Town) -> None:
-    away = Polling(town.database, town.seal, account(), waits=timedelta(seconds=1))
+    away = Polling(town.database, town.seal, account(), DESKS, waits=timedelta(seconds=1))
     pauses = [await away.ask() for _ in range(9)]
     assert pauses[0] < 2 and pauses[3] > pauses[0] and 59 < pauses[-1] < 75
     await away._line.close()
 
     async with bots() as bot:
-        unknown = Polling(town.database, town.seal, account(bot, token=Secret("7000000009:AArevoked")))
+        unknown = Polling(town.database, town.seal, account(bot, token=Secret("7000000009:AArevoked")), DESKS)
         task = asyncio.create_task(unknown.run())
         await asyncio.sleep(0.3)
         assert not task.done(), "a revoked token is an alarm, and no reason to die"

@@ -15,6 +15,7 @@ from alerting.topology import (
     ALERTS,
     DEAD,
     DELIVERIES,
+    DESK,
     INBOUND,
     RECEIPTS,
     WAITS,
@@ -82,7 +83,7 @@ def test_there_is_one_queue_per_lane_everywhere_and_no_name_twice() -> None:
         assert {deliver_queue(channel, lane) for channel in Channel} <= QUEUES.keys()
         assert {wait_queue(lane, seconds) for seconds in WAITS_OF_SECONDS} <= QUEUES.keys()
     per_lane = 1 + len(Channel) + len(WAITS_OF_SECONDS) + 1
-    assert len(QUEUES) == per_lane * len(Lane) + len({"receipts", "inbound", "intake.cap"})
+    assert len(QUEUES) == per_lane * len(Lane) + len({"receipts", "inbound", "intake.cap", "desk"})
 
 
 @pytest.mark.parametrize("lane", Lane)
@@ -131,6 +132,7 @@ def test_rabbitmq_4_forgets_nothing_by_its_own_default(queue: Queue) -> None:
         *((deliver_queue(channel, lane), lane) for lane in Lane for channel in Channel),
         ("receipts", Lane.REPLY),
         ("inbound", Lane.REPLY),
+        ("desk", Lane.ROUTINE),
     ],
 )
 def test_what_cannot_be_worked_on_goes_to_the_dead_letters_of_its_lane(queue: str, lane: Lane) -> None:
@@ -142,6 +144,7 @@ def test_what_cannot_be_worked_on_goes_to_the_dead_letters_of_its_lane(queue: st
 def test_receipts_and_texts_of_citizens_are_routed_whatever_their_key() -> None:
     assert routed(RECEIPTS, "receipt") == {"receipts"}
     assert {name for channel in Channel for name in routed(INBOUND, str(channel))} == {"inbound"}
+    assert {name for channel in Channel for name in routed(DESK, str(channel))} == {"desk"}
 
 
 def test_a_prefix_stands_before_every_name_and_every_reference_to_one() -> None:

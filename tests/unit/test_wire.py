@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from alerting import wire
 from alerting.domain.delivery import Channel, Progress, Reason
-from alerting.domain.events import AlertIssued, BatchReady, CitizenWrote, Event, ReceiptCame, ReceiptsCame
+from alerting.domain.events import (
+    AlertIssued,
+    BatchReady,
+    CitizenReported,
+    CitizenWrote,
+    Event,
+    ReceiptCame,
+    ReceiptsCame,
+)
 from alerting.domain.lanes import Lane
 
 ids, seqs = st.integers(1, wire.BIGGEST_ID), st.integers(1, wire.BIGGEST_SEQ)
@@ -26,6 +34,7 @@ events: st.SearchStrategy[Event] = st.one_of(
     receipts,
     st.builds(ReceiptsCame, st.lists(receipts, max_size=5).map(tuple)),
     st.builds(CitizenWrote, ids, channels),
+    st.builds(CitizenReported, ids, channels),
 )
 
 BATCH = BatchReady(
