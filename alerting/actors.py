@@ -5,12 +5,16 @@ from enum import Enum
 
 
 class Role(Enum):
-    """What somebody may do. A feed drafts and issues by policy; a viewer sees counts, never people."""
+    """What somebody may do. A feed drafts and issues by policy; a viewer sees counts, never people.
+
+    The desk answers what citizens of a two-way comune report, and alerts nobody.
+    """
 
     OPERATOR = "operator"
     APPROVER = "approver"
     FEED = "feed"
     VIEWER = "viewer"
+    DESK = "desk"
     ADMIN = "admin"
 
     def __str__(self) -> str:

@@ -41,6 +41,10 @@ TAGS = [
         "name": "push",
         "description": "Alerts in a browser: subscribe, unsubscribe, say that one was shown. / Nel browser.",
     },
+    {
+        "name": "desk",
+        "description": "Two-way comuni: what citizens report, appointments with the offices. / Lo sportello.",
+    },
     {"name": "dead letters", "description": "Messages nobody could work on: look, say again, dismiss."},
     {"name": "status", "description": "Whether the system works."},
 ]

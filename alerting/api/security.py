@@ -41,6 +41,7 @@ class Doing(Enum):
     WATCH = "see what waits for the staff"
     ANSWER = "acknowledge a page"
     ACCOUNT = "see what texts cost"
+    DESK = "work at the desk"
 
 
 ALL = frozenset(Role)
@@ -62,6 +63,7 @@ PERMITTED = {
     Doing.WATCH: STAFF | {Role.VIEWER},
     Doing.ANSWER: STAFF,
     Doing.ACCOUNT: STAFF,
+    Doing.DESK: frozenset({Role.OPERATOR, Role.ADMIN, Role.DESK}),
 }
 
 bearer = HTTPBearer(auto_error=False, description="A token made with `python -m alerting token`.")

@@ -409,6 +409,7 @@ class WhatsAppSimulator:
         """A citizen writes: {"from": "+39…", "text": "STOP", "account": phone_number_id}.
 
         With "button", its payload, they tap on one that says "text". "hides_number": they took a username before.
+        "photo" is a picture in base64, and "text" its caption; "point" a position they share: {"lat": …, "lon": …}.
         """
         said = await request.json()
         account = said.get("account") or next(iter(self._config.accounts))
@@ -422,6 +423,15 @@ class WhatsAppSimulator:
             message = {"type": "button", "button": {"payload": said["button"], "text": said.get("text", "")}}
         if said.get("hides_number"):
             self._hidden.add(sender)
+        if said.get("photo"):
+            try:
+                image = self._media.sent(account, str(said["photo"]), self._now())
+            except ValueError as error:
+                return web.json_response({"error": str(error)}, status=400)
+            message = {"type": "image", "image": image | ({"caption": said["text"]} if said.get("text") else {})}
+        if said.get("point"):
+            place = {"latitude": said["point"]["lat"], "longitude": said["point"]["lon"]}
+            message = {"type": "location", "location": place}
         self._windows[sender] = self._now()
         self.phones.wrote(sender, str(said.get("text", "")), at=self._now())
         if self._config.webhook_url is not None:
@@ -479,12 +489,17 @@ class WhatsAppSimulator:
         return web.json_response({"id": identity})
 
     def _bearer(self, request: web.Request) -> str:
-        """Whose token it is. Raises Wrong."""
+        """Whose token it is; of several numbers with one token the one the call names. Raises Wrong."""
+        theirs, named = self._numbers_of(request), request.query.get("phone_number_id")
+        return named if named in theirs else theirs[0]
+
+    def _numbers_of(self, request: web.Request) -> list[str]:
+        """All that have this token. Raises Wrong."""
         bearer = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        for number, account in self._config.accounts.items():
-            if bearer == account.token:
-                return number
-        raise Wrong(190)
+        theirs = [number for number, account in self._config.accounts.items() if account.token == bearer]
+        if not theirs:
+            raise Wrong(190)
+        return theirs
 
     def _medium(self, request: web.Request) -> Medium:
         """What the caller names, if it is theirs. Raises Wrong."""
@@ -510,11 +525,11 @@ class WhatsAppSimulator:
 
     async def _fetch(self, request: web.Request) -> web.Response:
         try:
-            number = self._bearer(request)
+            theirs = self._numbers_of(request)
         except Wrong as wrong:
             return answer(wrong)
         medium = self._media.fetched(request.query.get("hash", ""), self._now())
-        if medium is None or medium.account != number:
+        if medium is None or medium.account not in theirs:
             return web.Response(status=404)
         return web.Response(body=medium.content, content_type=medium.media_type)
 
