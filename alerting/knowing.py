@@ -13,6 +13,8 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from alerting.desk import persons
+from alerting.desk.persons import KnownAtDesk
 from alerting.domain.delivery import Channel, Progress
 from alerting.persistence import tables
 from alerting.sealing import Seal, WrongKey
@@ -79,6 +81,7 @@ class Known:
     places: tuple[KnownPlace, ...]
     proofs: tuple[Proof, ...]
     texts: tuple[TextSent, ...]
+    desk: KnownAtDesk
 
     def as_json(self) -> dict[str, Any]:
         """With times in ISO 8601, for a machine and for a person who looks."""
@@ -123,6 +126,7 @@ async def what_is_known(session: AsyncSession, recipient: tables.Recipient, seal
             for one in await session.scalars(proofs)
         ),
         await _texts(session, [row.id for row, _ in rows]),
+        await persons.known_of(session, recipient.authority, prints, seal),
     )
 
 

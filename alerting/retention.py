@@ -7,12 +7,19 @@
 | that somebody joined, left, moved: command, time, policy | consents | always; it names nobody (next row) |
 | fingerprint and command of these proofs | consents | `ALERTING_RETENTION_MONTHS` (24) after they have left |
 | that proofs were erased: when, by whom, why, how many | erasures | always |
-| words of a citizen, sealed | inbox | until understood; what a desk reads: `ALERTING_INBOX_DAYS` (30) |
+| words of a citizen, sealed | inbox | until understood; what nobody has a [desk] for: `ALERTING_INBOX_DAYS` (30) |
 | that a text came, by a keyed fingerprint of its name | inbox | always: it is what makes a replay known |
 | parts of an SMS, sealed | inbound_parts | an hour |
 | answer to a citizen: its words; its address, sealed | dispatches | address: until said; both: `ALERTING_INBOX_DAYS` |
+| answer of a desk: words and address, sealed | dispatches | until said; else `ALERTING_INBOX_DAYS` |
 | how much somebody wrote lately, by fingerprint | courtesies | two days |
 | who was told today, by fingerprint | portfolio_people | a day |
+| what was reported: words, street, pictures, sealed | reports, report_entries, photographs | always |
+| where that is: frazione, lat and lon, in clear | reports | always |
+| who reported it, sealed; fingerprint | reports | `retention_days` of the comune's [desk] (90) after it is closed |
+| who has an appointment, sealed; fingerprint | bookings | 30 days after it |
+| what a desk says to one person: address and words, sealed | letters | until said; that it was: a week |
+| that somebody wrote to a desk, by fingerprint; what they were given to choose from | conversations | a week |
 | what a provider called a text, sealed or keyed | attempts, provider_texts | as the ledger; some days |
 """
 
@@ -58,7 +65,7 @@ async def forget(database: Database, *, now: datetime, months: int, days: int, a
     words = update(inbox).where(inbox.sealed.is_not(None), inbox.handled_at.is_not(None), inbox.received_at < old)
     answers = update(dispatch).where(
         dispatch.alert.is_(None),
-        or_(dispatch.reply_text.is_not(None), dispatch.reply_to.is_not(None)),
+        or_(dispatch.reply_text.is_not(None), dispatch.reply_sealed.is_not(None), dispatch.reply_to.is_not(None)),
         dispatch.not_after < old,
     )
     quiet = delete(courtesy).where(courtesy.last < (now - COURTESIES_KEPT).timestamp())
@@ -66,7 +73,7 @@ async def forget(database: Database, *, now: datetime, months: int, days: int, a
         return Forgotten(
             proofs,
             await _rows(session, words.values(sealed=None)),
-            await _rows(session, answers.values(reply_text=None, reply_to=None)),
+            await _rows(session, answers.values(reply_text=None, reply_sealed=None, reply_to=None)),
             await _rows(session, quiet),
         )
 

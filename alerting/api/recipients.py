@@ -41,6 +41,7 @@ from alerting.api.schemas import (
 )
 from alerting.api.security import Doing, authority_for, may, within
 from alerting.composing import Objection, Refused
+from alerting.desk import persons
 from alerting.domain.areas import AreaState
 from alerting.domain.authority import Authority, ChannelAccess
 from alerting.domain.choices import LANGUAGES, Choices, Topic
@@ -353,6 +354,7 @@ async def erase(said: ErasureIn, parts: Parts = Depends(parts_of), actor: Actor 
             session, authority.code, sorted(theirs), now=now, actor=actor.name, why=retention.REQUEST
         )
         await retention.forget_lately(session, who.access.name, fingerprint)
+        await persons.erase(session, authority.code, sorted(theirs), actor.name, now)
         await audit.write(session, at=now, actor=actor.name, action="erase", subject=authority.code)
 
 
