@@ -324,6 +324,13 @@ OUTCOMES = (
         (Query(rate("alerting_inbound_total", "channel, understood"), "{{channel}} {{understood}}"),),
     ),
     Panel(
+        "Sportello",
+        "Che cosa fa lo sportello di ciò che scrivono i cittadini: segnalazioni, appuntamenti, foto non riuscite.",
+        "cps",
+        8,
+        (Query(rate("alerting_desk_total", "deed"), "{{deed}}"),),
+    ),
+    Panel(
         "Iscritti",
         "Quante persone sono iscritte a ogni comune, per il canale su cui ricevono per primo.",
         "none",
