@@ -21,11 +21,12 @@ from consumers.local.stack import fetch
 from tests.end_to_end.town import Town
 
 NUMBER, NEW_NUMBER, REFUSED = "393489777123", "393489777456", "393489777789"
+REPORTER = "393489777321"
 BSUID = "IT.9988776655443322"
 CHAT = 770123456789
 NAME, WORDS = "Ermenegilda Fantappiezqwx", "xilofono marmellata 7781"
 LAT, LON = 43.6720913, 10.5900117
-TELEPHONES = (NUMBER, NEW_NUMBER, REFUSED)
+TELEPHONES = (NUMBER, NEW_NUMBER, REFUSED, REPORTER)
 MARKERS = (
     *TELEPHONES,
     *(one[2:] for one in TELEPHONES),
@@ -38,8 +39,9 @@ MARKERS = (
     str(LAT),
     str(LON),
 )
-IN_CLEAR = {("places", "lat"), ("places", "lon")}
-"""The only columns that tell something of a person: `alerting/retention.py` says so, and for how long."""
+IN_CLEAR = {("places", "lat"), ("places", "lon"), ("reports", "lat"), ("reports", "lon")}
+"""The only columns that tell something of a person, or where they saw a hole: `alerting/retention.py` says for how
+long."""
 
 
 class Sent:
@@ -62,9 +64,11 @@ class Sent:
             self.answers.append(refused.read() + str(refused.headers).encode())
             return refused.code
 
-    def whatsapp(self, sender: str, kind: str, content: Mapping[str, object], **more: object) -> None:
+    def whatsapp(
+        self, sender: str, kind: str, content: Mapping[str, object], comune: str = "calcinaia", **more: object
+    ) -> None:
         self._texts += 1
-        access = self.town.stack.authorities["calcinaia"].channels[0]
+        access = self.town.stack.authorities[comune].channels[0]
         message = {
             "from": sender,
             "from_user_id": BSUID,
@@ -80,10 +84,10 @@ class Sent:
         }
         change = {"field": "messages", "value": value}
         raw = json.dumps({"object": "whatsapp_business_account", "entry": [{"id": "W", "changes": [change]}]}).encode()
-        assert self.post("/v1/webhooks/whatsapp", raw, self.signed(raw)) == 200
+        assert self.post("/v1/webhooks/whatsapp", raw, self.signed(raw, comune)) == 200
 
-    def signed(self, raw: bytes) -> dict[str, str]:
-        secret = self._secrets["whatsapp.calcinaia"]["app_secret"]
+    def signed(self, raw: bytes, comune: str = "calcinaia") -> dict[str, str]:
+        secret = self._secrets[f"whatsapp.{comune}"]["app_secret"]
         return {"X-Hub-Signature-256": f"sha256={hmac.new(secret.encode(), raw, 'sha256').hexdigest()}"}
 
     def telegram(self, **part: object) -> None:
@@ -127,6 +131,32 @@ def test_no_marker_is_in_clear_in_anything_that_was_written(town: Town, monkeypa
         "body": f"{NAME} changed from {NUMBER} to {NEW_NUMBER}",
     }
     sent.whatsapp(NUMBER, "system", system, system=system)
+
+    # Reports a hole to a two-way comune, is answered, books, asks what is known; and one report waits for the desk.
+    desk = "santa-fiora"
+
+    def heard(words: str) -> bool:
+        return any(words in one for one in town.telephone(f"+{REPORTER}"))
+
+    sent.whatsapp(REPORTER, "text", {"body": f"Buca in via {NAME} {WORDS}, chiamate il {REPORTER}"}, desk)
+    town.until(lambda: heard("buche e strade"))
+    sent.whatsapp(REPORTER, "location", {"latitude": LAT, "longitude": LON, "name": WORDS}, desk)
+    sent.whatsapp(REPORTER, "image", {"id": "77123456", "caption": f"{NAME}: {WORDS}"}, desk)
+    sent.whatsapp(REPORTER, "text", {"body": f"Appuntamento anagrafe {NAME}"}, desk)
+    town.until(lambda: heard("2) "))
+    sent.whatsapp(REPORTER, "text", {"body": "2"}, desk)
+    town.until(lambda: heard("appuntamento fissato"))
+    town.until(lambda: heard("la foto non si apre"))
+    (report,) = [one for one in town.read(f"/v1/desk/reports?authority={desk}")["items"] if WORDS in one["begins"]]
+    assert report["point"] == {"lat": LAT, "lon": LON}
+    town.api("operator").post(f"/v1/desk/reports/{report['number']}/note", {"words": f"{NAME}, {WORDS}"})
+    town.api("operator").post(f"/v1/desk/reports/{report['number']}/answer", {"words": f"Grazie {NAME}."})
+    sent.whatsapp(REPORTER, "text", {"body": "Cosa sai di me"}, desk)
+    town.until(lambda: heard(f"Grazie {NAME}.") and heard("conserva di te: segnalazione n. "))
+    town.stack.kill("desk")
+    sent.whatsapp(REPORTER, "text", {"body": f"Lampione spento, {WORDS} {NAME}"}, desk)
+    town.until(lambda: any(b"desk" in one for one in peek()))
+    town.stack.restart("desk")
 
     # What is wrong: unsigned, no JSON, a number that is none, a person's data in a path and in a question.
     raw = json.dumps({"entry": [{"from": NUMBER, "body": WORDS}]}).encode()

@@ -103,12 +103,12 @@ class Town:
 
     # ── citizens ────────────────────────────────────────────────────────────────────────────────────
 
-    def writes(self, number: str, text: str, authority: str = "calcinaia") -> None:
-        """Somebody writes to their comune on WhatsApp."""
+    def writes(self, number: str, text: str, authority: str = "calcinaia", **more: Any) -> None:
+        """Somebody writes to their comune on WhatsApp; `more` is a photo or a point."""
         access = self.stack.authorities[authority].channels[0]
         self._post(
             f"{self.stack.whatsapp_url}/__sim/inbound",
-            {"from": number.removeprefix("+"), "text": text, "account": access.settings["phone_number_id"]},
+            {"from": number.removeprefix("+"), "text": text, "account": access.settings["phone_number_id"]} | more,
         )
 
     def telephone(self, number: str) -> list[str]:
