@@ -156,8 +156,9 @@ LEAVING = _set(
 STOPPING = frozenset({"stop", "basta"})
 """Alone, they leave any comune's service, whatever its keyword. Too short for typos to be forgiven."""
 
-POLITENESS = _set(
-    "grazie mille per favore cortesia piacere prego cortesemente gentilmente ciao salve saluti cordiali "
+FAVOURS = _set("favore cortesia piacere")
+POLITENESS = FAVOURS | _set(
+    "grazie mille per prego cortesemente gentilmente ciao salve saluti cordiali "
     "buongiorno buonasera buonanotte buondi buon giorno buona sera giornata"
 )
 AFTER_JOINING = _set(
@@ -557,9 +558,9 @@ def _letter(char: str) -> str:
 def _undressed(words: tuple[_Word, ...]) -> tuple[_Word, ...]:
     """Without greetings and thanks at either end; once, if said again and again; not l e t t e r e d."""
     first, last = 0, len(words)
-    while first < last and words[first].folded in POLITENESS:
+    while first < last and _is_polite(words, first):
         first += 1
-    while last > first and words[last - 1].folded in POLITENESS:
+    while last > first and _is_polite(words, last - 1):
         last -= 1
     core = words[first:last]
     if len(core) > 1 and len({word.folded for word in core}) == 1 and len(core[0].folded) > 1:
@@ -567,6 +568,13 @@ def _undressed(words: tuple[_Word, ...]) -> tuple[_Word, ...]:
     if len(core) > 2 and all(len(word.folded) == 1 for word in core):
         return (_Word("".join(word.folded for word in core), core[0].start, core[-1].end),)
     return core
+
+
+def _is_polite(words: tuple[_Word, ...], at: int) -> bool:
+    """Whether a word is a greeting or thanks. "Basta per" is the beginning of something else."""
+    if words[at].folded == "per":
+        return at + 1 < len(words) and words[at + 1].folded in FAVOURS
+    return words[at].folded in POLITENESS
 
 
 def _as_written(words: tuple[_Word, ...], text: str, also: str = "") -> str:

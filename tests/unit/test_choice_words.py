@@ -147,6 +147,7 @@ words_of_choices = st.lists(
 @settings(max_examples=500, deadline=None)
 @given(words_of_choices, comuni)
 @example("stop", "calcinaia")
+@example("basta per", "bientina")
 def test_no_words_of_choices_make_anybody_leave_but_the_bare_stop(text: str, comune: str) -> None:
     meaning = understand(text, COMUNI[comune])
     if meaning == Leave():
