@@ -139,6 +139,7 @@ def desk() -> None:
     """Read what citizens report to two-way comuni and which appointments they ask for; say what is due to them."""
 
     async def work(settings: Settings) -> None:
+        give_way(AFTER_ANSWERS)
         worker = Worker(settings, "desk")
         known = await _known(worker)
         reader = Reader(worker.database, known, worker.seal)
