@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting.domain.recipients import Place, known_by
 from alerting.joining_many import Joining, join_many
-from alerting.persistence import tables
+from alerting.persistence import dialects, tables
 from alerting.sealing import Seal
 from alerting.subscribing import Subscriber
 
@@ -43,11 +43,11 @@ def said_once(everybody: Iterable[Key]) -> frozenset[Key]:
 
 async def known(session: AsyncSession, names: Iterable[Key]) -> dict[Key, int]:
     """The number of the address of each name that is somebody's, whichever of their names it is."""
-    wanted = sorted(names)
+    wanted = list(names)
     address = tables.Address
     found: dict[Key, int] = {}
     for column in (address.fingerprint, address.other_fingerprint):
-        query = select(address.account, column, address.id).where(tuple_(address.account, column).in_(wanted))
+        query = select(address.account, column, address.id).where(dialects.among(address.account, column, wanted))
         found |= {(account, bytes(name)): number for account, name, number in await session.execute(query) if name}
     return found
 

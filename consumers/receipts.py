@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 import structlog
-from sqlalchemy import Row, and_, bindparam, select, tuple_, update
+from sqlalchemy import Row, and_, bindparam, select, update
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -17,7 +17,7 @@ from alerting.domain.delivery import Channel, Progress, after
 from alerting.domain.events import ReceiptCame, ReceiptsCame
 from alerting.domain.fallback import Because, ends_untold
 from alerting.domain.lanes import Lane
-from alerting.persistence import Database, fallbacks, tables
+from alerting.persistence import Database, dialects, fallbacks, tables
 from consumers.deadletters import event_in
 
 log = structlog.get_logger()
@@ -162,7 +162,7 @@ async def _standing(session: AsyncSession, receipts: Sequence[ReceiptCame]) -> S
                 tables.Fallback.seq == tables.Delivery.seq,
             ),
         )
-        .where(tuple_(tables.Delivery.dispatch_id, tables.Delivery.seq).in_(keys))
+        .where(dialects.among(tables.Delivery.dispatch_id, tables.Delivery.seq, keys))
         .order_by(tables.Delivery.dispatch_id, tables.Delivery.seq)
         .with_for_update(of=tables.Delivery)
     )
