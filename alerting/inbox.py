@@ -12,7 +12,7 @@ from alerting.desk import handing
 from alerting.desk.handing import Desks
 from alerting.domain.delivery import Channel
 from alerting.domain.desk import Handing
-from alerting.domain.events import CitizenReported, CitizenWrote
+from alerting.domain.events import CitizenReported, CitizensWrote, CitizenWrote
 from alerting.domain.lanes import Lane
 from alerting.gathering import Gathering
 from alerting.persistence import Database, dialects, tables
@@ -83,9 +83,12 @@ async def keep_all(session: AsyncSession, arrivals: Sequence[Arrival], desks: De
     # Nulls are written out: left out, the rows that have one make a statement of their own.
     written = await session.execute(added, list(rows.values()), execution_options={"render_nulls": True})
     found = sorted(written.all())
-    wrote = [CitizenWrote(number, channels[account]) for number, account, name in found if name not in talkers]
-    if wrote:
-        await outbox.add(session, *wrote, lane=Lane.REPLY)
+    by_channel: dict[Channel, list[int]] = {}
+    for number, account, name in found:
+        if name not in talkers:
+            by_channel.setdefault(channels[account], []).append(number)
+    if by_channel:
+        await outbox.add(session, *(_wrote(numbers, on) for on, numbers in by_channel.items()), lane=Lane.REPLY)
     reported = [CitizenReported(number, channels[account]) for number, account, name in found if name in talkers]
     if reported:
         await outbox.add(session, *reported, lane=Lane.ROUTINE)
@@ -94,6 +97,11 @@ async def keep_all(session: AsyncSession, arrivals: Sequence[Arrival], desks: De
         for event in reported:
             metrics.INBOUND.labels(str(event.channel), "desk").inc()
     return len(found)
+
+
+def _wrote(numbers: Sequence[int], channel: Channel) -> CitizenWrote | CitizensWrote:
+    """One message, however many texts came together."""
+    return CitizenWrote(numbers[0], channel) if len(numbers) == 1 else CitizensWrote(tuple(numbers), channel)
 
 
 def _written(told: Told) -> tuple[str, dict[str, Any]]:

@@ -17,6 +17,7 @@ from alerting.domain.events import (
     AlertIssued,
     BatchReady,
     CitizenReported,
+    CitizensWrote,
     CitizenWrote,
     Event,
     ReceiptCame,
@@ -100,6 +101,9 @@ def addressed(event: Event, lane: Lane, again: str = "") -> Outgoing:
             name = f"receipts:{hashlib.sha256(wire.encode(event)).hexdigest()[:32]}"
         case CitizenWrote():
             exchange, key, name = topology.INBOUND, str(event.channel), f"inbound:{event.inbound}"
+        case CitizensWrote():  # each text is told of once, so that the first tells them apart
+            exchange, key = topology.INBOUND, str(event.channel)
+            name = f"inbound:{event.inbound[0]}:{len(event.inbound)}"
         case CitizenReported():
             exchange, key, name = topology.DESK, str(event.channel), f"desk:{event.inbound}"
     message_id = f"{name}:{again}" if again else name

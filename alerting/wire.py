@@ -10,6 +10,7 @@ from alerting.domain.events import (
     AlertIssued,
     BatchReady,
     CitizenReported,
+    CitizensWrote,
     CitizenWrote,
     Event,
     ReceiptCame,
@@ -65,7 +66,7 @@ def _plain(value: Any) -> Any:
         case datetime():
             return value.astimezone(UTC).isoformat()
         case tuple():
-            return [_fields(one) for one in value]
+            return [one if isinstance(one, int) else _fields(one) for one in value]
         case _:
             return value
 
@@ -129,6 +130,10 @@ def _citizen_wrote(f: dict[str, Any]) -> Event:
     return CitizenWrote(inbound=_whole(f["inbound"], BIGGEST_ID), channel=Channel(f["channel"]))
 
 
+def _citizens_wrote(f: dict[str, Any]) -> Event:
+    return CitizensWrote(tuple(_whole(one, BIGGEST_ID) for one in f["inbound"]), Channel(f["channel"]))
+
+
 def _citizen_reported(f: dict[str, Any]) -> Event:
     return CitizenReported(inbound=_whole(f["inbound"], BIGGEST_ID), channel=Channel(f["channel"]))
 
@@ -139,5 +144,6 @@ _READERS: dict[str, Callable[[dict[str, Any]], Event]] = {
     "ReceiptCame": _receipt_came,
     "ReceiptsCame": _receipts_came,
     "CitizenWrote": _citizen_wrote,
+    "CitizensWrote": _citizens_wrote,
     "CitizenReported": _citizen_reported,
 }

@@ -1,5 +1,6 @@
 """What a citizen wrote, understood and answered, in the reply lane."""
 
+import asyncio
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from alerting.domain.choice_words import Choice, HowToChoose, KnownOfMe, NoEmerg
 from alerting.domain.choices import Choices
 from alerting.domain.delivery import Channel
 from alerting.domain.desk import Handing
-from alerting.domain.events import CitizenWrote
+from alerting.domain.events import CitizensWrote, CitizenWrote
 from alerting.domain.lanes import Lane
 from alerting.domain.recipients import Place
 from alerting.gathering import Gathering
@@ -69,6 +70,8 @@ PAUSE = 0.15  # seconds
 MOST = 100
 """Texts of one transaction."""
 
+ONE_OR_SEVERAL: tuple[type[CitizenWrote | CitizensWrote], ...] = (CitizenWrote, CitizensWrote)
+
 
 class Inbound:
     """Reads the inbox: whoever writes alone is read at once, and a crowd together."""
@@ -96,11 +99,12 @@ class Inbound:
         self._gathering = Gathering(self._read, pause=PAUSE, most=MOST)
 
     async def take(self, message: Incoming) -> None:
-        """One text: what it asks for and the answer to it in one transaction, it may be with those of others."""
-        event = await event_in(self._database, message, CitizenWrote)
+        """A text or several: what each asks for and its answer in one transaction, it may be with those of others."""
+        event = await event_in(self._database, message, ONE_OR_SEVERAL)
         if event is None:
             return
-        await self._gathering.put(event.inbound)
+        numbers = event.inbound if isinstance(event, CitizensWrote) else (event.inbound,)
+        await asyncio.gather(*map(self._gathering.put, numbers))
         message.ack()
 
     async def drain(self) -> None:

@@ -66,6 +66,14 @@ class CitizenWrote:
 
 
 @dataclass(frozen=True, slots=True)
+class CitizensWrote:
+    """Several texts, which came within a moment: their numbers in the inbox, as they came."""
+
+    inbound: tuple[int, ...]
+    channel: Channel
+
+
+@dataclass(frozen=True, slots=True)
 class CitizenReported:
     """The text in the inbox under this number is for the desk of a two-way comune."""
 
@@ -73,4 +81,4 @@ class CitizenReported:
     channel: Channel
 
 
-Event = AlertIssued | BatchReady | ReceiptCame | ReceiptsCame | CitizenWrote | CitizenReported
+Event = AlertIssued | BatchReady | ReceiptCame | ReceiptsCame | CitizenWrote | CitizensWrote | CitizenReported

@@ -16,7 +16,7 @@ from alerting import wire
 from alerting.amqp import Incoming
 from alerting.domain.authority import filled
 from alerting.domain.delivery import Channel
-from alerting.domain.events import CitizenWrote
+from alerting.domain.events import CitizensWrote, CitizenWrote
 from alerting.gathering import Gathering
 from alerting.inbox import Keeping
 from alerting.persistence import Database, ledger, tables
@@ -41,7 +41,18 @@ class Desk:
 
         Behind a sender may stand what else WhatsApp calls them: "+393330000001 IT.1".
         """
-        messages = []
+        rows = await self.keeps(*texts, spoilt=spoilt)
+        messages = [Given(wire.encode(CitizenWrote(row, Channel.WHATSAPP))) for row in rows]
+        results = await asyncio.gather(
+            *(self.inbound.take(cast(Incoming, message)) for message in messages), return_exceptions=True
+        )
+        for number, result in enumerate(results):
+            assert isinstance(result, WrongKey) if number in spoilt else result is None, result
+        return messages
+
+    async def keeps(self, *texts: tuple[str, str, str], spoilt: Sequence[int] = ()) -> list[int]:
+        """Their numbers in the inbox."""
+        rows = []
         for number, (comune, who, words) in enumerate(texts):
             sender, _, also = who.partition(" ")
             said = {"sender": sender, "text": words, "kind": "text", "payload": None} | ({"also": also} if also else {})
@@ -54,13 +65,8 @@ class Desk:
             )
             async with self.database.write() as session:
                 session.add(row)
-            messages.append(Given(wire.encode(CitizenWrote(row.id, Channel.WHATSAPP))))
-        results = await asyncio.gather(
-            *(self.inbound.take(cast(Incoming, message)) for message in messages), return_exceptions=True
-        )
-        for number, result in enumerate(results):
-            assert isinstance(result, WrongKey) if number in spoilt else result is None, result
-        return messages
+            rows.append(row.id)
+        return rows
 
     async def answers(self) -> list[tuple[str, str]]:
         """Whom each promised answer will reach, and its words, as a worker will read them."""
@@ -255,6 +261,17 @@ async def test_two_workers_that_meet_the_same_newcomers_subscribe_each_once(desk
     assert len(await desk.subscribed()) == 20
 
 
+async def test_who_is_told_of_in_one_message_is_answered_and_one_that_does_not_open_stops_nobody(desk: Desk) -> None:
+    rows = await desk.keeps(*newspaper(20), spoilt=[7])
+    message = Given(wire.encode(CitizensWrote(tuple(rows), Channel.WHATSAPP)))
+    for _ in range(2):  # RabbitMQ gives it again, and again
+        with pytest.raises(WrongKey):
+            await desk.inbound.take(cast(Incoming, message))
+        await desk.inbound.drain()
+        assert not message.fate, "whose text was not read has not been forgotten"
+        assert len(await desk.subscribed()) == len(await desk.answers()) == 19
+
+
 # ── the inbox ───────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -274,9 +291,12 @@ async def test_texts_of_many_calls_are_kept_once_each_and_in_their_order(desk: D
     await asyncio.gather(*(keeping.keep(call(number)) for number in range(30)))
     async with desk.database.read() as session:
         rows = (await session.scalars(select(tables.InboundMessage).order_by(tables.InboundMessage.id))).all()
-        promised = await count(session, tables.OutboxMessage)
+        promised = (await session.scalars(select(tables.OutboxMessage.body))).all()
     said = [json.loads(SEAL.open(row.sealed or b""))["text"] for row in rows]
-    assert said == [f"parola {number}" for number in range(31)] and promised == 31
+    assert said == [f"parola {number}" for number in range(31)] and len(promised) <= 2
+    told = [wire.decode(body) for body in promised]
+    numbers = [n for one in told if isinstance(one, CitizensWrote) for n in one.inbound]
+    assert numbers == [row.id for row in rows]
 
 
 async def test_whoever_comes_alone_waits_for_nobody_and_a_crowd_is_written_together() -> None:

@@ -21,7 +21,7 @@ from alerting.desk.handing import Desks
 from alerting.domain.appointments import in_words
 from alerting.domain.delivery import Channel
 from alerting.domain.desk import Desk, Handing, Line, NotOpen, PhotoState, ReportState, filled
-from alerting.domain.events import BatchReady, CitizenReported, CitizenWrote
+from alerting.domain.events import BatchReady, CitizenReported, CitizensWrote, CitizenWrote
 from alerting.domain.lanes import Lane
 from alerting.domain.sms import Alphabet, Wrote
 from alerting.persistence import Database, tables
@@ -579,7 +579,9 @@ async def test_a_crowd_of_reports_and_joins_is_kept_in_one_statement_and_each_pr
     rows = await office.rows(tables.InboundMessage)
     assert [json.loads(SEAL.open(row.sealed))["text"] for row in rows] == words
     promised = {wire.decode(row.body) for row in await office.rows(tables.OutboxMessage)}
-    assert promised == {(CitizenReported if row.for_desk else CitizenWrote)(row.id, Channel.WHATSAPP) for row in rows}
+    joins = tuple(row.id for row in rows if not row.for_desk)
+    reports = {CitizenReported(row.id, Channel.WHATSAPP) for row in rows if row.for_desk}
+    assert promised == reports | {CitizensWrote(joins, Channel.WHATSAPP)}, "who came together is told of together"
     assert [row.for_desk is not None for row in rows] == [True, False] * 15
     assert len(await office.rows(tables.Conversation)) == 15
 

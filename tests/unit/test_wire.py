@@ -14,6 +14,7 @@ from alerting.domain.events import (
     AlertIssued,
     BatchReady,
     CitizenReported,
+    CitizensWrote,
     CitizenWrote,
     Event,
     ReceiptCame,
@@ -34,6 +35,7 @@ events: st.SearchStrategy[Event] = st.one_of(
     receipts,
     st.builds(ReceiptsCame, st.lists(receipts, max_size=5).map(tuple)),
     st.builds(CitizenWrote, ids, channels),
+    st.builds(CitizensWrote, st.lists(ids, max_size=5).map(tuple), channels),
     st.builds(CitizenReported, ids, channels),
 )
 
