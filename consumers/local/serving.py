@@ -8,11 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from secrets import randbelow
@@ -113,8 +115,18 @@ class Guarded:
         return "The end of its log, " + "\n".join(tails) if tails else "It left no log."
 
 
+_handed_out: set[int] = set()
+
+
+@cache
+def _register() -> int:
+    """A file of which each byte stands for a port: who has locked it has been handed that one."""
+    file = Path(tempfile.gettempdir()) / f"allerta-ports-{os.getuid()}"
+    return os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+
+
 def free_ports(count: int) -> list[int]:
-    """TCP ports of 127.0.0.1 that nobody listens on; all different.
+    """TCP ports of 127.0.0.1 that nobody listens on, nor is about to: each is handed out once while we live.
 
     From below the range that Linux hands out by itself (32768 and up): no outgoing connection takes the port
     of a server that is down between kill and start.
@@ -122,9 +134,19 @@ def free_ports(count: int) -> list[int]:
     chosen: list[int] = []
     while len(chosen) < count:
         port = 20_000 + randbelow(12_000)
-        if port not in chosen and is_free(port):
+        if port not in _handed_out and _is_ours(port) and is_free(port):
+            _handed_out.add(port)
             chosen.append(port)
     return chosen
+
+
+def _is_ours(port: int) -> bool:
+    """Whether no other process has been handed it: whoever was may begin to listen seconds later."""
+    try:
+        fcntl.lockf(_register(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
+    return True
 
 
 def is_free(port: int) -> bool:

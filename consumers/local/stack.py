@@ -5,7 +5,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 from alerting import authorities, sources
 from alerting.settings import Secrets
 from consumers.local import trial
+from consumers.local.serving import free_ports
 
 ROOT = Path(__file__).parents[2]
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -83,14 +83,14 @@ class Stack:
 
     def __post_init__(self) -> None:
         self.where.mkdir(parents=True, exist_ok=True)
-        self.api_port = self.api_port or free_port()
-        self.whatsapp_port = self.whatsapp_port or free_port()
-        self.telegram_port = self.telegram_port or free_port()
-        self.email_port = self.email_port or free_port()
-        self.smtp_port = self.smtp_port or free_port()
-        self.sms_port, self.smpp_port = self.sms_port or free_port(), free_port()
-        self.web_push_port = self.web_push_port or free_port()
-        self.mqtt_port = self.mqtt_port or free_port()
+        self.api_port = self.api_port or free_ports(1)[0]
+        self.whatsapp_port = self.whatsapp_port or free_ports(1)[0]
+        self.telegram_port = self.telegram_port or free_ports(1)[0]
+        self.email_port = self.email_port or free_ports(1)[0]
+        self.smtp_port = self.smtp_port or free_ports(1)[0]
+        self.sms_port, self.smpp_port = self.sms_port or free_ports(1)[0], free_ports(1)[0]
+        self.web_push_port = self.web_push_port or free_ports(1)[0]
+        self.mqtt_port = self.mqtt_port or free_ports(1)[0]
         also = trial.EMAIL_OF_CALCINAIA + (trial.PANELS_OF_CALCINAIA if self.mqtt else "")
         with_more = self.where / "authorities"
         self.folder = trial.authorities_with_sms(with_more, also) if self.with_sms else authorities.FOLDER
@@ -238,7 +238,7 @@ class Stack:
     def _start(self, name: str, command: str) -> None:
         words = command.split()
         words[0] = sys.executable
-        log, metrics_port = self.where / f"{name}.log", free_port()
+        log, metrics_port = self.where / f"{name}.log", free_ports(1)[0]
         with log.open("ab") as output:
             popen = subprocess.Popen(
                 words,
@@ -322,13 +322,6 @@ def _key(file: Path) -> str:
         file.touch(mode=0o600)
         file.write_text(secrets.token_hex(32))
     return file.read_text()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def fetch(url: str) -> bytes:

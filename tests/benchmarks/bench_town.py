@@ -15,7 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from alerting.domain.delivery import Progress as Stage
 from alerting.sealing import Seal
 from consumers.local.demo import Api, issue
-from consumers.local.stack import Stack, free_port, procfile, running
+from consumers.local.serving import free_ports
+from consumers.local.stack import Stack, procfile, running
 from geo.shapes import Point
 from tests.benchmarks import population
 from tests.benchmarks.sink import Arrivals, Sink, marked, sink
@@ -188,7 +189,7 @@ def town(
     """
     database = services.database(f"bench_{name}")
     where = services.where / name
-    port = free_port()
+    port = free_ports(1)[0]
     stack = Stack(
         where,
         services.amqp,

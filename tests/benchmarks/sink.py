@@ -22,7 +22,8 @@ import numpy as np
 import numpy.typing as npt
 import uvloop
 
-from consumers.local.stack import ROOT, fetch, free_port
+from consumers.local.serving import free_ports
+from consumers.local.stack import ROOT, fetch
 
 MARK = b"(avviso "
 DIGITS = 4
@@ -185,7 +186,7 @@ class Sink:
 @contextmanager
 def sink(port: int = 0) -> Iterator[Sink]:
     """A sink in a process of its own, ended with the block. Raises RuntimeError where it does not come up."""
-    port = port or free_port()
+    port = port or free_ports(1)[0]
     popen = subprocess.Popen([sys.executable, "-m", "tests.benchmarks.sink", "--port", str(port)], cwd=ROOT)
     try:
         give_up = time.monotonic() + UP_WITHIN

@@ -20,6 +20,7 @@ from consumers.local.private_postgresql import PrivatePostgreSQL
 from consumers.local.private_rabbitmq import PrivateRabbitMQ, lets_in
 from consumers.local.services import NoBroker, NoDatabase, postgresql, rabbitmq
 from consumers.local.serving import AlreadyRunning, free_ports
+from consumers.local.stack import ROOT
 
 needs_rabbitmq = pytest.mark.usefixtures("rabbitmq_programs")
 needs_postgresql = pytest.mark.usefixtures("postgresql_programs")
@@ -181,3 +182,13 @@ def test_with_none_of_the_four_ways_the_four_are_named(where: Path, monkeypatch:
         rabbitmq(where, None).__enter__()
     with pytest.raises(NoDatabase, match=r"(?s)DATABASE_URL=postgresql.*docker info.*install postgresql.*root"):
         postgresql(where, None).__enter__()
+
+
+def test_a_port_that_was_handed_out_is_nobody_elses_before_anybody_listens_there() -> None:
+    asking = "from consumers.local.serving import _is_ours; import sys; print([_is_ours(int(p)) for p in sys.argv[1:]])"
+    ours = free_ports(3)
+    told = subprocess.run(
+        [sys.executable, "-c", asking, *map(str, ours)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert told.stdout.strip() == "[False, False, False]"
+    assert not set(ours) & set(free_ports(50))
