@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import and_, case, delete, or_, select, tuple_, update
+from sqlalchemy import and_, case, delete, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -233,7 +233,7 @@ async def _write(session: AsyncSession, rows: list[dict[str, Any]], what: tuple[
 
 async def _rows(session: AsyncSession, keys: Iterable[Key]) -> Found:
     """Those of these names that are texts of ours."""
-    of_these = tuple_(ProviderText.account, ProviderText.fingerprint).in_(sorted(keys))
+    of_these = dialects.among(ProviderText.account, ProviderText.fingerprint, keys)
     query = select(ProviderText).where(of_these, ProviderText.dispatch_id.is_not(None))
     rows = await session.scalars(query.execution_options(populate_existing=True))
     return {(row.account, row.fingerprint): row for row in rows}
@@ -241,11 +241,10 @@ async def _rows(session: AsyncSession, keys: Iterable[Key]) -> Found:
 
 async def _texts(session: AsyncSession, attempts: Iterable[Attempt]) -> Found:
     """All parts of these texts, locked: of two processes that hear of two parts, the second sees both."""
-    columns = tuple_(ProviderText.dispatch_id, ProviderText.seq)
-    pairs = sorted({(dispatch, seq) for dispatch, seq, _ in attempts})
+    pairs = {(dispatch, seq) for dispatch, seq, _ in attempts}
     query = (
         select(ProviderText)
-        .where(columns.in_(pairs))
+        .where(dialects.among(ProviderText.dispatch_id, ProviderText.seq, pairs))
         .order_by(ProviderText.account, ProviderText.fingerprint)
         .with_for_update()
     )

@@ -41,10 +41,9 @@ from alerting.api.schemas import PointIn
 from alerting.api.security import Doing, authority_for, may, within
 from alerting.composing import Objection
 from alerting.desk import appointments, reports
-from alerting.desk.appointments import NoSeat
 from alerting.domain.appointments import free as free_slots
 from alerting.domain.authority import Authority
-from alerting.domain.desk import Desk, Line, NotOpen, PhotoState, ReportState
+from alerting.domain.desk import Desk, Line, PhotoState, ReportState
 from alerting.domain.recipients import mask
 from alerting.domain.rendering import ROME
 from alerting.persistence import tables
@@ -131,10 +130,7 @@ async def take(number: int, parts: Parts = Depends(parts_of), actor: Actor = Dep
     """It is yours from now on, whosever it was."""
     async with parts.database.write() as session:
         row, at = await _report(session, number, parts, actor, lock=True)
-        try:
-            await reports.take(session, row, actor.name)
-        except NotOpen as why:
-            raise Problem(409, str(why)) from None
+        await reports.take(session, row, actor.name)
         return await _Done(session, row, parts, actor, "take report").out(at)
 
 
@@ -147,10 +143,7 @@ async def assign(
         row, at = await _report(session, number, parts, actor, lock=True)
         if said.to is not None:
             await _check_staff(session, said.to, row.authority)
-        try:
-            await reports.assign(session, row, said.to)
-        except NotOpen as why:
-            raise Problem(409, str(why)) from None
+        await reports.assign(session, row, said.to)
         return await _Done(session, row, parts, actor, "assign report").out(at, to=said.to)
 
 
@@ -187,10 +180,7 @@ async def answer(
     async with parts.database.write() as session:
         row, at = await _report(session, number, parts, actor, lock=True)
         now = datetime.now(UTC)
-        try:
-            await reports.answer(session, row, at.authority, said.words, actor.name, parts.seal, now, asks=said.asks)
-        except NotOpen as why:
-            raise Problem(409, str(why)) from None
+        await reports.answer(session, row, at.authority, said.words, actor.name, parts.seal, now, asks=said.asks)
         return await _Done(session, row, parts, actor, "answer report").out(at, asks=said.asks)
 
 
@@ -205,10 +195,7 @@ async def merge(
             await _report(session, one, parts, actor, lock=True)
         row, at = await _report(session, number, parts, actor)
         into, _ = await _report(session, said.into, parts, actor)
-        try:
-            await reports.merge(session, row, into)
-        except NotOpen as why:
-            raise Problem(409, str(why)) from None
+        await reports.merge(session, row, into)
         return await _Done(session, into, parts, actor, "merge report").out(at, merged=number)
 
 
@@ -221,10 +208,7 @@ async def close(
     async with parts.database.write() as session:
         row, at = await _report(session, number, parts, actor, lock=True)
         now = datetime.now(UTC)
-        try:
-            told = await reports.close(session, row, at.authority, to, said.words, actor.name, parts.seal, now)
-        except NotOpen as why:
-            raise Problem(409, str(why)) from None
+        told = await reports.close(session, row, at.authority, to, said.words, actor.name, parts.seal, now)
         await _audit(session, row, actor, "close report", state=str(to), told=told)
     return ClosedOut(number=row.id, state=to, told=told)
 
@@ -417,10 +401,7 @@ async def move(
     async with parts.database.write() as session:
         row, at = await _of_staff(session, number, parts, actor)
         now = datetime.now(UTC)
-        try:
-            moved = await appointments.move(session, row, at.authority, said.to, actor.name, parts.seal, now)
-        except NoSeat as why:
-            raise Problem(409, str(why)) from None
+        moved = await appointments.move(session, row, at.authority, said.to, actor.name, parts.seal, now)
         subject, details = row.authority, {"booking": row.id, "now": moved.id}
         await audit.write(session, at=now, actor=actor.name, action="move booking", subject=subject, **details)
     return _booking(moved, parts)
@@ -434,10 +415,7 @@ async def cancel(
     async with parts.database.write() as session:
         row, at = await _of_staff(session, number, parts, actor)
         now = datetime.now(UTC)
-        try:
-            await appointments.cancel_by_staff(session, row, at.authority, said.words, actor.name, parts.seal, now)
-        except NoSeat as why:
-            raise Problem(409, str(why)) from None
+        await appointments.cancel_by_staff(session, row, at.authority, said.words, actor.name, parts.seal, now)
         subject = row.authority
         await audit.write(session, at=now, actor=actor.name, action="cancel booking", subject=subject, booking=row.id)
     return _booking(row, parts)

@@ -15,6 +15,8 @@ from starlette.routing import Match
 
 from alerting.amqp import BrokerAway, Unroutable
 from alerting.composing import Objection, Refused
+from alerting.desk.appointments import NoSeat
+from alerting.domain.desk import NotOpen
 from alerting.domain.lifecycle import NotAllowed
 from alerting.issuing import SamePerson
 
@@ -73,6 +75,8 @@ def speaks_problems(app: FastAPI) -> None:
         Refused,
         SamePerson,
         NotAllowed,
+        NotOpen,
+        NoSeat,
         RequestValidationError,
         HTTPException,
         BrokerAway,
@@ -118,7 +122,7 @@ def problem_of(error: Exception, path: str = "") -> Problem | None:
             return refusal(error.objections)
         case SamePerson():
             return Problem(403, str(error))
-        case NotAllowed():
+        case NotAllowed() | NotOpen() | NoSeat():
             return Problem(409, str(error))
         case RequestValidationError():
             return _of_validation(error.errors())

@@ -122,7 +122,7 @@ _handed_out: set[int] = set()
 def _register() -> int:
     """A file of which each byte stands for a port: who has locked it has been handed that one."""
     file = Path(tempfile.gettempdir()) / f"allerta-ports-{os.getuid()}"
-    return os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    return os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
 
 
 def free_ports(count: int) -> list[int]:
