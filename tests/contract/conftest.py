@@ -27,7 +27,6 @@ from consumers.simulators import whatsapp as whatsapp_simulator
 from consumers.simulators.serving import Served
 from consumers.uploads import Uploads
 from tests.contract.fornacette import (
-    A_LINE_TAKES_A_WHILE,
     EMAIL_PASSWORD,
     IN_A_HURRY,
     PANEL_PASSWORD,
@@ -191,7 +190,7 @@ def board() -> Board:
 
 @pytest.fixture
 async def mqtt(board: Board) -> AsyncIterator[Mqtt]:
-    adapter = Mqtt(board, **IN_A_HURRY | A_LINE_TAKES_A_WHILE)
+    adapter = Mqtt(board, **IN_A_HURRY)
     yield adapter
     await adapter.close()
 
