@@ -1,7 +1,8 @@
 """A town that writes: 200 people a second join while an event goes out to 12,000, and something breaks meanwhile.
 
 Joins come as Meta sends them: signed webhooks to the real API, spread over the five comuni, one person each. The sink
-says when each was confirmed. The emergencies are those of `overtake`, measured once in the quiet and once in the crowd.
+says when each was confirmed. The emergencies are those of `overtake`, measured in the quiet, while the event goes out,
+and while the crowd writes as well.
 """
 
 import asyncio
@@ -26,14 +27,17 @@ from tests.benchmarks.overtake import home_of, outage_at
 
 PEOPLE = 12_000
 JOINS_PER_S = 200
-SECONDS = 15
-EMERGENCIES = 14
-"""One a second, each at a house of its own: in the quiet as in the crowd."""
+SECONDS = 52
+EMERGENCIES = 100
+"""As many in the quiet as in the crowd, so that a p99 is not a maximum."""
+EMERGENCY_EVERY = 0.5  # seconds
+HOUSES = 30
+"""One after the other: nobody is told twice within what the provider allows a person."""
 CALLS_PER_S, TEXTS_PER_S = 500, 200
 """What a broadcast at 80 a second brings: three receipts for each text, beside whoever writes."""
 CALLS_FOR = 8
-UNDER_WAY = 240
-"""Texts of the event that are out before anybody joins."""
+UNDER_WAY = 800
+"""Texts of the event before the first emergency: whoever was told first may be told again by then."""
 CONFIRMED_WITHIN = 15.0
 """Seconds after the last join until everybody must have their confirmation."""
 LIVE_IN = {"calcinaia": " Capoluogo"}
@@ -59,16 +63,17 @@ def citizens(services: Services) -> Runs:
     500 a second. `inbound.emergency_ratio`: the p99 of emergencies in the crowd by that in the quiet.
     """
     with town(services, "citizens", deliverers=DELIVERERS, only=ONLY) as place:
-        for number in range(EMERGENCIES):
+        for number in range(HOUSES):
             place.grow_to(number + 1, point=home_of(number))
         quiet = _emergencies(place)
-        place.grow_to(EMERGENCIES + PEOPLE)
+        place.grow_to(HOUSES + PEOPLE)
         place.say("Festa della castagna")
         place.cut()
         before = place.sink.count()
         with bar(services.console, "The event sets off", UNDER_WAY) as shown:
             for count in place.arriving(before + UNDER_WAY):
                 shown(count - before)
+        beside_event = _emergencies(place)
         posts = joins(place.stack, JOINS_PER_S * SECONDS, JOINS_PER_S)
         with posting(place.stack.api_port, posts) as posted:
             crowded = _emergencies(place)
@@ -89,9 +94,10 @@ def citizens(services: Services) -> Runs:
         "reply.joins_webhook_p99_ms": [_p99([call.took for call in sent])],
         "webhook.p50_ms": [float(np.median([call.took for call in calls]))],
         "webhook.p99_ms": [_p99([call.took for call in calls])],
-        "inbound.emergency_quiet_p99_ms": [max(quiet)],
-        "inbound.emergency_p99_ms": [max(crowded)],
-        "inbound.emergency_ratio": [max(crowded) / max(quiet)],
+        "inbound.emergency_quiet_p99_ms": [_p99(quiet)],
+        "inbound.emergency_beside_event_p99_ms": [_p99(beside_event)],
+        "inbound.emergency_p99_ms": [_p99(crowded)],
+        "inbound.emergency_ratio": [_p99(crowded) / _p99(quiet)],
     }
 
 
@@ -103,13 +109,13 @@ def _p99(waits: Sequence[float]) -> float:
 
 
 def _emergencies(place: BenchTown) -> list[float]:
-    """Milliseconds from asking to issue until the sink has it, of one emergency a second."""
+    """Milliseconds from asking to issue until the sink has it, of each emergency."""
     before, asked = place.sink.count(), dict[int, float]()
     started = time.monotonic()
-    with bar(place.console, "One emergency a second", EMERGENCIES) as shown:
+    with bar(place.console, "Two emergencies a second", EMERGENCIES) as shown:
         for number in range(EMERGENCIES):
-            time.sleep(max(0.0, started + number - time.monotonic()))
-            mark, at = place.say("Rottura", **outage_at(home_of(number)))
+            time.sleep(max(0.0, started + number * EMERGENCY_EVERY - time.monotonic()))
+            mark, at = place.say("Rottura", **outage_at(home_of(number % HOUSES)))
             asked[mark] = at
             shown(number + 1)
     time.sleep(1.0)
