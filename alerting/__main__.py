@@ -1,16 +1,23 @@
-"""`python -m alerting`: the system's own commands; `cap`, for anyone who writes CAP, begins without the others."""
+"""`python -m alerting`: the system's own commands and processes. None waits for the imports of the others."""
 
 import sys
 
-from alerting import cap_command
+PROCESSES = frozenset({"api", "relay", "feeds"})
 
 
 def main() -> None:
     """The console script."""
-    if sys.argv[1:2] == ["cap"]:
-        cap_command.app(sys.argv[2:], prog_name="alerting cap")
+    wanted = sys.argv[1] if sys.argv[1:] else ""
+    if wanted == "cap":
+        from alerting.cap_command import app
+
+        app(sys.argv[2:], prog_name="alerting cap")
+    elif wanted in PROCESSES:
+        from alerting.processes import app
+
+        app(prog_name="alerting")
     else:
-        from alerting.commands import app  # a second of imports that checking a file does not need
+        from alerting.commands import app
 
         app(prog_name="alerting")
 

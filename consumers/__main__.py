@@ -1,6 +1,7 @@
 """The consuming processes: `python -m consumers fanout | deliver | receipts | inbound | desk | intake | …`.
 
-And `check`, which consumes nothing: whether providers have what we need of them.
+And `check`, which consumes nothing: whether providers have what we need of them. Each imports by itself what it works
+with: what all work with would take it a second longer to come back, and forty megabytes.
 """
 
 import asyncio
@@ -12,18 +13,12 @@ import structlog
 import typer
 import uvloop
 
-from alerting import atlas, authorities, garbage, growth, logs, metrics, signatures, sources
-from alerting.choosing import ChoicesPage
-from alerting.desk.handing import Desks
+from alerting import atlas, authorities, garbage, logs, metrics
 from alerting.domain.authority import Authority
 from alerting.domain.delivery import Channel, ChannelHalted
 from alerting.domain.lanes import Lane
-from alerting.domain.notices import Answer
-from alerting.intake.receiving import Receiver
-from alerting.knowing import DataLinks
 from alerting.persistence import Database
 from alerting.priority import give_way
-from alerting.resettling import Resettling
 from alerting.settings import MissingSetting, Settings
 from alerting.topology import (
     DESK_QUEUE,
@@ -34,19 +29,6 @@ from alerting.topology import (
     deliver_queue,
     fanout_queue,
 )
-from consumers import wiring
-from consumers.channels import whatsapp_templates
-from consumers.deadletters import Keeper
-from consumers.deliver import Delivery
-from consumers.desk import Errands, Reader
-from consumers.duty import Duty
-from consumers.fanout import FanOut
-from consumers.inbound import Inbound
-from consumers.intake import Intake, look_again
-from consumers.receipts import Receipts
-from consumers.reconcile import Reconciler
-from consumers.recording import Recorder
-from consumers.updates import NotSet, Polling, delete_webhook, set_webhook
 from consumers.worker import Worker
 
 log = structlog.get_logger()
@@ -63,6 +45,7 @@ AFTER_ALERTS, AFTER_ANSWERS = 5, 10
 @app.command()
 def fanout() -> None:
     """Work out who is to be told of each issued alert."""
+    from consumers.fanout import FanOut
 
     async def work(settings: Settings) -> None:
         worker = Worker(settings, "fanout")
@@ -82,6 +65,9 @@ def deliver(
     urgent_only: Annotated[bool, typer.Option(help="Take only what is flash or emergency.")] = False,
 ) -> None:
     """Tell people, the most urgent first, never above what the provider allows."""
+    from consumers import wiring
+    from consumers.deliver import Delivery
+    from consumers.recording import Recorder
 
     async def work(settings: Settings) -> None:
         worker = Worker(settings, f"deliver-{channel}{'-urgent' if urgent_only else ''}")
@@ -105,6 +91,7 @@ def deliver(
 @app.command()
 def receipts() -> None:
     """Write down what providers say became of each text."""
+    from consumers.receipts import Receipts
 
     async def work(settings: Settings) -> None:
         give_way(AFTER_ANSWERS)
@@ -119,6 +106,9 @@ def receipts() -> None:
 @app.command()
 def inbound() -> None:
     """Understand what citizens write, and answer."""
+    from alerting.choosing import ChoicesPage
+    from alerting.knowing import DataLinks
+    from consumers.inbound import Inbound
 
     async def work(settings: Settings) -> None:
         give_way(AFTER_ALERTS)
@@ -137,6 +127,7 @@ def inbound() -> None:
 @app.command()
 def desk() -> None:
     """Read what citizens report to two-way comuni and which appointments they ask for; say what is due to them."""
+    from consumers.desk import Errands, Reader
 
     async def work(settings: Settings) -> None:
         give_way(AFTER_ANSWERS)
@@ -154,6 +145,9 @@ def desk() -> None:
 @app.command()
 def poll_telegram() -> None:
     """Ask for what citizens write to bots whose file says updates = "polling", where no webhook can come."""
+    from alerting.desk.handing import Desks
+    from consumers import wiring
+    from consumers.updates import Polling
 
     async def work(settings: Settings) -> None:
         worker = Worker(settings, "poll-telegram")
@@ -179,6 +173,8 @@ def telegram_webhook(
     delete: Annotated[bool, typer.Option("--delete", help="Have updates kept until they are asked for.")] = False,
 ) -> None:
     """Tell Telegram where the API takes a bot's updates: at ALERTING_PUBLIC_URL, with the account's webhook_secret."""
+    from consumers import wiring
+    from consumers.updates import NotSet, delete_webhook, set_webhook
 
     async def work(settings: Settings) -> None:
         database = Database(settings.database)
@@ -208,6 +204,10 @@ def telegram_webhook(
 @app.command()
 def intake() -> None:
     """Take CAP that others publish to the queue intake.cap; look again at whatever was left behind."""
+    from alerting import signatures, sources
+    from alerting.intake.receiving import Receiver
+    from consumers.duty import Duty
+    from consumers.intake import Intake, look_again
 
     async def work(settings: Settings) -> None:
         worker = Worker(settings, "intake")
@@ -226,6 +226,10 @@ def intake() -> None:
 @app.command()
 def reconcile() -> None:
     """Publish again what nobody works on; end what has expired; keep what RabbitMQ gave up on; resettle new areas."""
+    from alerting import growth
+    from alerting.resettling import Resettling
+    from consumers.deadletters import Keeper
+    from consumers.reconcile import Reconciler
 
     async def work(settings: Settings) -> None:
         give_way(AFTER_ANSWERS)
@@ -249,6 +253,7 @@ def staff(
     ] = False,
 ) -> None:
     """Tell the staff what is amiss: halted accounts, approvals wanted, silent sources, what nobody could work on."""
+    from alerting.domain.notices import Answer
     from consumers.staff import announce, try_all  # Apprise, which no other process may load
 
     async def try_and_say(settings: Settings) -> None:
@@ -268,6 +273,8 @@ def check(channel: Annotated[Channel, typer.Option(help="Which provider to ask."
     """Ask Meta whether each template stands as the comuni's files say. Ends with 1 where something is to be done."""
     if channel is not Channel.WHATSAPP:
         raise typer.BadParameter(f"{channel} has no templates: nothing is registered there")
+    from consumers import wiring
+    from consumers.channels import whatsapp_templates
 
     async def work(settings: Settings) -> None:
         database = Database(settings.database)

@@ -152,7 +152,7 @@ def postgresql_url(request: pytest.FixtureRequest, servers: Path, docker_compose
 @pytest.fixture(scope="session")
 async def postgresql_template(postgresql_url: str) -> AsyncIterator[str]:
     """The name of an empty database with every table, copied for each test."""
-    from alerting.persistence import migrate
+    from alerting.persistence.migrations import migrate
 
     with a_database(postgresql_url) as template:
         await migrate(template.render_as_string(hide_password=False))
@@ -162,7 +162,7 @@ async def postgresql_template(postgresql_url: str) -> AsyncIterator[str]:
 @pytest.fixture(scope="session")
 async def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty database file with every table, copied for each test."""
-    from alerting.persistence import migrate
+    from alerting.persistence.migrations import migrate
 
     template = tmp_path_factory.mktemp("sqlite") / "template.db"
     await migrate(f"sqlite+aiosqlite:///{template}")

@@ -19,7 +19,8 @@ from alerting.authorities import load
 from alerting.domain.authority import Authority, Territory
 from alerting.domain.lanes import Lane
 from alerting.enrolling import enrol
-from alerting.persistence import Database, migrate
+from alerting.persistence import Database
+from alerting.persistence.migrations import migrate
 from alerting.sealing import Seal
 from alerting.targeting import Target, preview
 from geo.areas import Area, AreaKind

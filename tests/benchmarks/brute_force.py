@@ -10,7 +10,8 @@ from sqlalchemy import text
 
 from alerting.authorities import load
 from alerting.enrolling import enrol
-from alerting.persistence import Database, migrate
+from alerting.persistence import Database
+from alerting.persistence.migrations import migrate
 from alerting.sealing import Seal
 from alerting.targeting import Target, select_recipients
 from geo.cells import STEP, cell_of

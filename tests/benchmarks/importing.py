@@ -11,7 +11,8 @@ from pathlib import Path
 
 from alerting.authorities import load
 from alerting.enrolling import enrol
-from alerting.persistence import Database, migrate
+from alerting.persistence import Database
+from alerting.persistence.migrations import migrate
 from alerting.sealing import Seal
 from consumers.local.stack import ROOT
 from geo.geojson import to_geojson

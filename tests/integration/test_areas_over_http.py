@@ -19,7 +19,8 @@ from alerting import atlas, authorities, surveying
 from alerting.actors import Role
 from alerting.api import areas
 from alerting.api.security import create_actor
-from alerting.persistence import migrate, tables
+from alerting.persistence import tables
+from alerting.persistence.migrations import migrate
 from geo.areas import Area, AreaKind
 from geo.geojson import parse_geojson, to_geojson
 from geo.shapes import Geofence

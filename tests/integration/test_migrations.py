@@ -12,8 +12,8 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import IntegrityError
 
-from alerting.persistence import Database, migrate, tables
-from alerting.persistence.migrations import configuration
+from alerting.persistence import Database, tables
+from alerting.persistence.migrations import configuration, migrate
 from geo.cells import cell_of
 from geo.geojson import to_geojson
 from tests.integration.calcinaia import CALCINAIA, NOW

@@ -16,7 +16,8 @@ from alerting.domain.authority import Authority
 from alerting.domain.lanes import Lane
 from alerting.domain.recipients import Place, Precision
 from alerting.joining_many import Joining, join_many
-from alerting.persistence import Database, migrate, tables
+from alerting.persistence import Database, tables
+from alerting.persistence.migrations import migrate
 from alerting.targeting import Target, preview, select_recipients
 from geo.areas import STRAY_SHARE
 from geo.shapes import Circle, Floats, Geofence, Point, Polygon, Shape
