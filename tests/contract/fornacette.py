@@ -250,7 +250,7 @@ class Mailbox:
         return web.Response(status=self.answers.pop(0) if self.answers else 200)
 
 
-async def until(true: Callable[[], bool], *, within: float = 5.0) -> None:
+async def until(true: Callable[[], bool], *, within: float = 15.0) -> None:
     """Wait until something is so; fails with TimeoutError where it never is."""
     async with asyncio.timeout(within):
         while not true():  # noqa: ASYNC110 - what is awaited has no event of ours

@@ -30,7 +30,7 @@ async def page_of(served: Served, http: ClientSession, number: str = MARIA) -> s
 
 
 async def next_event(response: ClientResponse) -> dict[str, str]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not (line := await response.content.readline()).startswith(b"data: "):
             assert line, "the stream ended"
     event: dict[str, str] = json.loads(line.removeprefix(b"data: "))
@@ -65,7 +65,7 @@ async def test_whoever_stops_looking_is_not_waited_for(meta: Served, http: Clien
     phones = meta.simulator.phones
     async with http.get(f"{meta.base_url}/__sim/phone/{MARIA}/live"):
         await asyncio.sleep(0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while phones._watching.get(MARIA):  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(0.01)
 
@@ -79,7 +79,7 @@ async def test_what_a_citizen_writes_from_the_page_goes_to_the_webhook_and_stand
     assert '<li data-id="" class="mine"><p>ATTIVA</p>' in await page_of(meta, http)
     async with http.get(f"{meta.base_url}/__sim/phone/{MARIA}") as response:
         assert (await response.json())["items"] == []  # which they did not receive
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not mailbox.raw:  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.01)
     assert b"ATTIVA" in mailbox.raw[0]

@@ -52,7 +52,7 @@ def all_work(stack: Stack, names: list[str]) -> bool:
     return all(status(stack, name)[0] == 200 for name in names)
 
 
-def until(true: Any, patience: float = 40.0) -> None:
+def until(true: Any, patience: float = 120.0) -> None:
     give_up = time.monotonic() + patience
     while not true():
         assert time.monotonic() < give_up, f"did not happen within {patience:.0f} s"

@@ -89,5 +89,5 @@ def test_a_flood_of_reports_stands_before_nobody_who_joins_nor_before_an_alert(t
         person = {"authority": COMUNE, "channel": "whatsapp", "address": number(town, 100 + one)}
         town.api("operator").post("/v1/recipients/erasures", person)
     town.writes(ida, "Lampione spento in via Roma", COMUNE)
-    town.until(lambda: any("illuminazione pubblica" in one for one in town.telephone(ida)), patience=90)
+    town.until(lambda: any("illuminazione pubblica" in one for one in town.telephone(ida)), patience=240)
     assert len(town.received("buche e strade")) < 300

@@ -15,7 +15,7 @@ from consumers.local.stack import Stack, fetch, running
 
 IN_FORNACETTE = {"lat": 43.671, "lon": 10.589}
 ELSEWHERE = {"lat": 43.694, "lon": 10.612}
-PATIENCE = 60.0
+PATIENCE = 120.0
 COPIES = {"deliver-whatsapp": 2}
 NO_PAIR_LIMIT = {"pair_every": 0.001}
 """One person gets more texts in these tests than WhatsApp lets one number send to one person."""

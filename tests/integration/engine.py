@@ -54,7 +54,7 @@ ONE_KIND = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True
 """For what costs time and is the same on either database, or needs many who write at once."""
 
 
-async def until(true: Callable[[], Awaitable[bool]] | Callable[[], bool], *, within: float = 10.0) -> None:
+async def until(true: Callable[[], Awaitable[bool]] | Callable[[], bool], *, within: float = 30.0) -> None:
     """Wait until something is so; fails with TimeoutError where it never is."""
     async with asyncio.timeout(within):
         while True:
@@ -243,7 +243,7 @@ class Engine:
     async def put(self, exchange: str, key: str, body: bytes, message_id: str = "probe", **headers: Any) -> None:
         await self.publisher.publish(Outgoing(self.prefix + exchange, key, message_id, body, headers))
 
-    async def take_one(self, queue: str, within: float = 10.0) -> tuple[bytes, dict[str, Any]]:
+    async def take_one(self, queue: str, within: float = 30.0) -> tuple[bytes, dict[str, Any]]:
         """The first message of a queue, once there is one; it is acknowledged."""
         async with asyncio.timeout(within):
             while True:

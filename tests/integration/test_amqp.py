@@ -171,7 +171,7 @@ async def test_a_queue_that_was_deleted_and_made_again_is_consumed_again(
                 await publisher.publish(a_call(here))
             return bool(found)
 
-        await until(said, within=15)
+        await until(said, within=60)
 
 
 async def test_what_was_not_acknowledged_comes_again_on_the_next_connection(
@@ -232,10 +232,10 @@ async def test_after_a_kill_of_the_broker_publishers_and_consumers_are_back_and_
         before = len(confirmed)
         await asyncio.to_thread(mortal_broker.start)
         await link.wait_up(60)
-        await until(lambda: len(confirmed) > before + 20, within=30)
+        await until(lambda: len(confirmed) > before + 20, within=60)
         stop.set()
         await task
-        await until(lambda: confirmed <= {message.body for message in found}, within=20)
+        await until(lambda: confirmed <= {message.body for message in found}, within=60)
 
 
 async def test_the_whole_topology_is_declared_and_a_second_time_changes_nothing(

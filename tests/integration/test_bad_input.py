@@ -77,14 +77,14 @@ async def all_kept(town: Town, how_many: int) -> list[tables.DeadLetter]:
     async def so() -> bool:
         return await town.count(tables.DeadLetter) >= how_many
 
-    await until(so, within=40)
+    await until(so, within=60)
     return await letters(town)
 
 
 async def everybody_is_told(town: Town, people: int, served: Served) -> None:
     """Whatever came before: an alert goes out as ever."""
     dispatch = await town.issue()
-    await until(lambda: town.is_over(dispatch), within=30)
+    await until(lambda: town.is_over(dispatch), within=60)
     assert await town.summary(dispatch) == {Progress.ACCEPTED: people}
     assert len(told(served)) == people
 
@@ -181,7 +181,7 @@ async def test_a_newer_version_is_read_as_far_as_we_know_it_and_an_older_one_is_
     async with everything(town, amqp_url, amqp_prefix, tmp_path) as (engine, served):
         for body in (older, changed, newer):
             await engine.put(DELIVERIES, "whatsapp.emergency", json.dumps(body).encode(), lane="emergency")
-        await until(lambda: town.is_over(dispatch), within=20)
+        await until(lambda: town.is_over(dispatch), within=60)
         assert len(told(served)) == 20
         first, second = await all_kept(town, 2)
     assert (first.why, second.why) == ("unreadable", "unreadable")
@@ -211,7 +211,7 @@ async def test_a_batch_whose_alert_is_gone_is_kept_and_delivered_in_its_lane_whe
             await dead_letters.replay(session, letter.id, who="admin", now=datetime.now(UTC))
             lanes += await session.scalars(select(tables.OutboxMessage.lane))
         assert lanes == [Lane.EMERGENCY]
-        await until(lambda: town.is_over(dispatch), within=20)
+        await until(lambda: town.is_over(dispatch), within=60)
         assert told(served) == dict.fromkeys(numbers, 1)
         assert [row.state for row in await town.batches(dispatch)] == ["done"]
         assert await town.count(tables.DeadLetter) == 1

@@ -121,7 +121,7 @@ async def test_what_is_not_ours_goes_to_the_dead_letters_of_its_lane_and_the_nex
         for lane in (Lane.FLASH, Lane.ROUTINE):
             for body in bodies:
                 await running.put(DELIVERIES, delivery_key(Channel.WHATSAPP, lane), body)
-            await until(lambda lane=lane: buried_are(lane, bodies), within=25)
+            await until(lambda lane=lane: buried_are(lane, bodies), within=60)
         await running.put("alerts", "flash.met.calcinaia", b"nonsense")
         await until(lambda: buried_are(Lane.FLASH, [*bodies, b"nonsense"]))
         assert await over(town, await town.issue()) == {Progress.ACCEPTED: 3}
@@ -213,7 +213,7 @@ async def test_a_halted_account_is_left_alone_noted_and_probed_and_loses_nobody(
         await asyncio.sleep(1)
         assert sum(served.simulator.phones.refused.values()) <= 20, "a halted account was asked for everybody"
         served.simulator.configure({"faults": {}})
-        assert await over(town, dispatch, within=30) == {Progress.ACCEPTED: 60}
+        assert await over(town, dispatch, within=60) == {Progress.ACCEPTED: 60}
 
 
 @ONE_KIND

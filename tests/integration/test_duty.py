@@ -229,7 +229,7 @@ async def test_the_telephone_rings_though_they_have_not_written_for_a_day(
         await page(town)
         await call(town)
         (dispatch,) = await calls(town)
-        await until(lambda: town.is_over(dispatch.id), within=30)
+        await until(lambda: town.is_over(dispatch.id), within=60)
         assert await town.summary(dispatch.id) == {Progress.ACCEPTED: 1}
         (said,) = texts(served)
     assert (said["to"], said["template"]) == (LUCA, "avviso_comune")
@@ -251,7 +251,7 @@ async def test_the_operations_room_reads_it_on_telegram(
         await page(town)
         await call(town)
         (dispatch,) = await calls(town)
-        await until(lambda: town.is_over(dispatch.id), within=30)
+        await until(lambda: town.is_over(dispatch.id), within=60)
         said: list[dict[str, Any]] = texts(bot)
     assert [(str(one["to"]), one["text"]) for one in said] == [(SALA, dispatch.reply_text)]
     await erased(town)

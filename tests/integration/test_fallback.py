@@ -422,7 +422,7 @@ async def test_whom_the_provider_holds_back_and_who_has_nothing_else_goes_on_wai
     dispatch = await alert_to(town, 3)
     for seq in (1, 2, 3):
         await noted_held(town, dispatch, seq, Reason.HELD_BY_PROVIDER)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await look(town, time.time() + 11)
     assert await stands(town, dispatch) == [("whatsapp", "DEFERRED")] * 3
     assert (await summary(town, dispatch)).not_followed == {Stays.NOWHERE: 3}
@@ -445,7 +445,7 @@ async def test_whom_the_provider_wants_left_alone_for_an_hour_is_told_elsewhere_
         async def is_put_off() -> bool:
             return (await summary(town, dispatch)).due > 0 and len(told(served)) == 1
 
-        await until(is_put_off, within=30)
+        await until(is_put_off, within=60)
         await look(town)
         assert len(await stands(town, dispatch)) == 3, "the patience of the lane is not over"
         await look(town, time.time() + 11)

@@ -414,13 +414,13 @@ async def test_half_a_town_told_when_the_account_is_halted_everybody_is_told_onc
             waits = stands.get(Progress.WAITING, 0) + stands.get(Progress.DEFERRED, 0)
             return stands.get(Progress.HANDED_OVER, 0) > 0 and waits == 10 and Progress.SENDING not in stands
 
-        await until(handed_over, within=15)
+        await until(handed_over, within=60)
         first = dict(told(reached.whatsapp))
         there = [number for number in numbers[:50] if number not in first]
         assert told(reached.telegram) == dict.fromkeys((chats[number] for number in there), 1)
         assert not await town.is_over(dispatch), "ten of them have nothing but WhatsApp"
         reached.whatsapp.simulator.configure({"faults": {}})
-        await until(lambda: town.is_over(dispatch), within=15)
+        await until(lambda: town.is_over(dispatch), within=60)
         assert told(reached.whatsapp) == dict.fromkeys([n for n in numbers if n not in there], 1)
         assert told(reached.telegram) == dict.fromkeys((chats[number] for number in there), 1)
         await check_whole(town, dispatch)

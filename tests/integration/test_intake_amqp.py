@@ -123,7 +123,7 @@ async def settled(town: Town, how_many: int) -> list[tables.Intake]:
         found = await documents(town)
         return len(found) >= how_many and all(row.state is not IntakeState.RECEIVED for row in found)
 
-    await until(so, within=30)
+    await until(so, within=60)
     return await documents(town)
 
 
@@ -131,7 +131,7 @@ async def the_letter(town: Town) -> tables.DeadLetter:
     async def so() -> bool:
         return await town.count(tables.DeadLetter) > 0
 
-    await until(so, within=30)
+    await until(so, within=60)
     async with town.database.read() as session:
         return (await session.scalars(select(tables.DeadLetter))).one()
 
@@ -265,7 +265,7 @@ async def test_while_the_database_is_away_nothing_is_lost_and_whoever_has_one_ta
     source, raw = valdera(amqp_url), fire()
     async with taking(town, amqp_url, amqp_prefix, source, NOWHERE) as lame:
         await publish(amqp_url, amqp_prefix, raw, user_id=user_of(amqp_url))
-        await until(lambda: bool(lame.signs.health()), within=20)
+        await until(lambda: bool(lame.signs.health()), within=60)
         await asyncio.sleep(1.5)
     assert await documents(town) == []
     async with taking(town, amqp_url, amqp_prefix, source):
@@ -338,7 +338,7 @@ async def test_whoever_binds_to_the_exchange_of_alerts_gets_the_cap_document_of_
         cascina = await bound(engine, "pannelli.cascina", "cap.*.*.cascina")
         dispatch = await town.issue()
         await town.cancel(dispatch)
-        await until(lambda: _is_empty(town), within=20)
+        await until(lambda: _is_empty(town), within=60)
         heard = await asyncio.to_thread(siren)
         there = await asyncio.to_thread(pontedera)
         elsewhere = await asyncio.to_thread(cascina)
@@ -362,7 +362,7 @@ async def test_that_nobody_listens_is_no_trouble(town: Town, amqp_url: str, amqp
     async with connected(amqp_url, amqp_prefix) as link:
         relaying = asyncio.create_task(relay(town.database, link, amqp_prefix))
         try:
-            await until(lambda: _is_empty(town), within=20)
+            await until(lambda: _is_empty(town), within=60)
         finally:
             relaying.cancel()
             await asyncio.gather(relaying, return_exceptions=True)
@@ -377,7 +377,7 @@ async def test_what_a_source_says_over_amqp_goes_out_over_amqp_in_the_name_of_th
         async with taking(town, amqp_url, amqp_prefix, valdera(amqp_url)):
             await publish(amqp_url, amqp_prefix, fire(), user_id=user_of(amqp_url))
             await settled(town, 1)
-        await until(lambda: _is_empty(town), within=20)
+        await until(lambda: _is_empty(town), within=60)
         ((key, media, body),) = await asyncio.to_thread(siren)
     alert = read(body).alert
     assert alert is not None

@@ -53,7 +53,7 @@ class Site:
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def until_asked(self, times: int) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(self.asked) < times:
                 self.news.clear()
                 await self.news.wait()

@@ -148,5 +148,5 @@ async def test_what_a_wiped_broker_forgot_is_told_after_all(
     await town.run("DELETE FROM outbox")  # told, confirmed, and then the disk of the broker was lost
     async with meta() as served, an_engine(town, amqp_url, amqp_prefix, served, tmp_path):
         await Reconciler(town.database).search(time.time() + PATIENCE + 1)
-        await until(lambda: town.is_over(dispatch), within=20)
+        await until(lambda: town.is_over(dispatch), within=60)
         assert told(served) == dict.fromkeys(numbers, 1)

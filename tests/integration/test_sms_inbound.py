@@ -240,7 +240,7 @@ async def test_somebody_joins_and_leaves_by_sms_and_is_answered_by_sms(
         async with working(worker), delivering(settings, smsc, Channel.SMS):
             for answered, words in enumerate(("Attiva", LONG, "STOP"), start=1):
                 await writes(smsc, words, backwards=True, times=3)
-                await until(lambda count=answered: len(texts(smsc)) >= count, within=20)
+                await until(lambda count=answered: len(texts(smsc)) >= count, within=60)
             await asyncio.sleep(0.5)  # for an answer too many
     known_texts = town.authority.texts
     assert {(one["to"], one["account"]) for one in texts(smsc)} == {(MARIA, OURS.removeprefix("+"))}

@@ -143,7 +143,7 @@ async def kannel(smsc: Served, where: Path, *, ids: int) -> AsyncIterator[Kannel
             for name, binary, answers in (("bearerbox", bearerbox, boxes), ("smsbox", smsbox, sendsms)):
                 one = running(name, [server(f"{name}.out", [binary, file], where)], partial(listens, answers))
                 await asyncio.to_thread(boxes_running.enter_context, one)
-            await until(lambda: bool(smsc.simulator._sessions), within=30)  # type: ignore[attr-defined]
+            await until(lambda: bool(smsc.simulator._sessions), within=60)  # type: ignore[attr-defined]
             yield gateway
         finally:
             # In a thread: it says goodbye to our SMSC, which answers in this one.
@@ -168,7 +168,7 @@ async def test_what_kannel_sends_reaches_the_telephone_and_its_receipts_come_bac
     said = {"plain": "Evacuare. 10 € {a}", "long": LONG.strip(), "cyrillic": CYRILLIC.strip()}
     for name, text in said.items():
         await gateway.send(name, MARIA, text, coding="2" if name == "cyrillic" else "0")
-    await until(lambda: {name for name, types in gateway.receipts.items() if "1" in types} == said.keys(), within=30)
+    await until(lambda: {name for name, types in gateway.receipts.items() if "1" in types} == said.keys(), within=60)
     arrived = await received(smsc, gateway.http)
     assert {item["text"].strip() for item in arrived} == set(said.values())
     assert {(item["to"], item["account"]) for item in arrived} == {(MARIA, "Fornacette")}
@@ -180,8 +180,8 @@ async def test_kannel_understands_our_refusals_and_our_failures(peers: tuple[Ser
     _, gateway = peers
     await gateway.send("nobody", "+393331234404", "Evacuare.")
     await gateway.send("unreachable", "+393331234406", "Evacuare.")
-    await until(lambda: "16" in gateway.receipts.get("nobody", []), within=30)
-    await until(lambda: "2" in gateway.receipts.get("unreachable", []), within=30)
+    await until(lambda: "16" in gateway.receipts.get("nobody", []), within=60)
+    await until(lambda: "2" in gateway.receipts.get("unreachable", []), within=60)
     assert "1" not in gateway.receipts["nobody"] + gateway.receipts["unreachable"]
 
 
@@ -194,7 +194,7 @@ async def test_kannel_reads_what_our_telephones_write(peers: tuple[Served, Kanne
     for words in said:
         what = {"account": "kannel", "from": MARIA, "to": "+393331230000", "text": words, "marked": marked}
         await tell(smsc, gateway.http, "inbound", what)
-    await until(lambda: len(gateway.letters) == len(said), within=30)
+    await until(lambda: len(gateway.letters) == len(said), within=60)
     assert {text.strip() for _, _, text in gateway.letters} == {words.strip() for words in said}
     assert {(sender, to) for sender, to, _ in gateway.letters} == {(MARIA, "+393331230000")}
 
@@ -210,7 +210,7 @@ async def test_beside_kannel_our_own_adapter_gets_its_own_receipts(peers: tuple[
     account = Account("sms.calcinaia", "calcinaia", channel, url, Secret(PASSWORD), settings, "sms.calcinaia")
     outcome = await ours.send(account, MARIA, Text("Evacuare."), "7.1.1")
     await gateway.send("beside", MARIA, "Evacuare.")
-    await until(lambda: bool(notebook.reports) and "1" in gateway.receipts.get("beside", []), within=30)
+    await until(lambda: bool(notebook.reports) and "1" in gateway.receipts.get("beside", []), within=60)
     await ours.close()
     assert isinstance(outcome, Accepted)
     (report,) = notebook.reports

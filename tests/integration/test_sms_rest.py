@@ -305,7 +305,7 @@ async def test_an_alert_reaches_whoever_is_registered_with_sms_and_the_answers_t
     ):
         numbers = await town.subscribe(30, account=sms)
         dispatch = await town.issue()
-        await until(lambda: stands(town, dispatch, Progress.DELIVERED, 30), within=30)
+        await until(lambda: stands(town, dispatch, Progress.DELIVERED, 30), within=60)
         assert dict(told(house)) == dict.fromkeys(numbers, 1)
     assert await awaited(town.database) == [], "all is known, and nothing is asked any more"
 
@@ -318,11 +318,11 @@ async def test_what_was_accepted_before_a_restart_is_asked_after_by_the_next_pro
         async with delivering(settings, house, Channel.SMS):
             await town.subscribe(5, account=sms)
             dispatch = await town.issue()
-            await until(lambda: stands(town, dispatch, Progress.ACCEPTED, 5), within=20)
+            await until(lambda: stands(town, dispatch, Progress.ACCEPTED, 5), within=60)
         house.simulator.configure({"clock_ahead": 300.0})
         assert await stands(town, dispatch, Progress.ACCEPTED, 5), "nobody was there to ask"
         async with delivering(settings, house, Channel.SMS):
-            await until(lambda: stands(town, dispatch, Progress.DELIVERED, 5), within=20)
+            await until(lambda: stands(town, dispatch, Progress.DELIVERED, 5), within=60)
 
 
 @pytest.mark.usefixtures("hurried")
@@ -337,7 +337,7 @@ async def test_a_text_whose_line_died_is_found_delivered_and_not_said_again(
         town.numbers = iter([1505])
         (number,) = await town.subscribe(1, account=sms)
         dispatch = await town.issue()
-        await until(lambda: stands(town, dispatch, Progress.DELIVERED, 1), within=30)
+        await until(lambda: stands(town, dispatch, Progress.DELIVERED, 1), within=60)
         assert told(house)[number] == 1
         (delivery,) = await town.deliveries(dispatch)
         assert delivery.attempts == 1
@@ -354,9 +354,9 @@ async def test_who_cannot_be_reached_is_written_down_with_the_reason(
         town.numbers = iter([1404, 2714, 3717, 4713, 5110])
         await town.subscribe(5, account=sms)
         dispatch = await town.issue()
-        await until(lambda: stands(town, dispatch, Progress.FAILED, 2), within=30)
-        await until(lambda: stands(town, dispatch, Progress.DELIVERED, 1), within=30)
-        await until(lambda: stands(town, dispatch, Progress.SENT, 1), within=30)
+        await until(lambda: stands(town, dispatch, Progress.FAILED, 2), within=60)
+        await until(lambda: stands(town, dispatch, Progress.DELIVERED, 1), within=60)
+        await until(lambda: stands(town, dispatch, Progress.SENT, 1), within=60)
         found = Counter((Progress(row.progress), row.reason) for row in await town.deliveries(dispatch))
     assert found == {
         (Progress.REFUSED, Reason.NOT_REACHABLE_HERE.value): 1,

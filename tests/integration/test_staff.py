@@ -87,7 +87,7 @@ async def a_room(does: str = "answers", scheme: str = "json") -> AsyncIterator[R
         yield room
     finally:
         room.released.set()
-        await until(lambda: not any(one.name.startswith("tells ") for one in threading.enumerate()), within=20)
+        await until(lambda: not any(one.name.startswith("tells ") for one in threading.enumerate()), within=60)
         await runner.cleanup()
 
 
@@ -733,8 +733,8 @@ async def test_what_a_killed_process_was_telling_is_told_once_by_the_next(office
             await asyncio.sleep(2 * LOOK_EVERY)
             assert room.tried == 1, "the first may live, and be about to write down that they were told"
             await office.run(update(Telling).values(claimed_until=0.0))  # a minute later
-            await until(lambda: len(room.heard) == 1, within=30)
-            await until(lambda: is_told(office), within=30)
+            await until(lambda: len(room.heard) == 1, within=60)
+            await until(lambda: is_told(office), within=60)
             await asyncio.sleep(2 * LOOK_EVERY + 0.5)
             assert [(ended, attempts) for *_, ended, attempts in await office.tellings()] == [(Ended.SENT, 2)]
             assert len(room.heard) == 1

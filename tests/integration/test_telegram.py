@@ -167,7 +167,7 @@ async def test_the_channel_shows_the_update_and_the_old_post_says_so(town: Town,
         await until(lambda: town.is_over(second))
         await until(lambda: len(texts(bot)) == 3)
         await town.cancel(second)
-        await until(lambda: len(texts(bot)) == 6, within=20)
+        await until(lambda: len(texts(bot)) == 6, within=60)
     shown = texts(bot)
     old, new, edited, cancelled = shown[:4]
     assert "edits" not in new and "AGGIORNAMENTO" in new["text"]

@@ -133,7 +133,7 @@ async def test_a_small_town_whose_template_does_not_leave_is_told_on_telegram(
     template = {"name": town.whatsapp.settings["template"], "variables": 5} | standing
     async with both_channels(town, amqp_url, amqp_prefix, tmp_path, templates=[template]) as reached:
         dispatch = await town.issue()
-        await until(lambda: len(texts(reached.telegram)) == 5, within=30)
+        await until(lambda: len(texts(reached.telegram)) == 5, within=60)
         assert told(reached.telegram) == dict.fromkeys(chats.values(), 1)
         unfinished = (Progress.WAITING, Progress.SENDING, Progress.DEFERRED, Progress.UNCERTAIN)
 
@@ -142,7 +142,7 @@ async def test_a_small_town_whose_template_does_not_leave_is_told_on_telegram(
             summary = await town.summary(dispatch)
             return sum(summary.get(progress, 0) for progress in unfinished) == 1
 
-        await until(one_is_left, within=15)
+        await until(one_is_left, within=60)
         assert texts(reached.whatsapp) == []
 
 

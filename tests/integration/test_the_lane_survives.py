@@ -150,7 +150,7 @@ async def are_told(town: Town, dispatches: list[int]) -> list[tables.Batch]:
     async def all_told() -> bool:
         return all([await town.batches(one) for one in dispatches]) and not await town.outbox()
 
-    await until(all_told, within=30)
+    await until(all_told, within=60)
     return [await the_batch(town, one) for one in dispatches]
 
 
@@ -189,7 +189,7 @@ async def test_through_a_retry_and_through_the_wait_a_provider_asks_for(
             heard.extend(await ear.heard())
             return {one.key for one in heard if one.exchange == WAITS} == {"whatsapp.emergency", "whatsapp.routine"}
 
-        await until(both_rested, within=40)
+        await until(both_rested, within=60)
         served.simulator.configure({"faults": {}})
         batches = await are_over(town, dispatches)
         heard += await ear.heard()
@@ -212,7 +212,7 @@ async def test_through_the_death_of_its_worker(town: Town, engine: Start, ear: E
         dispatches = await issue_both(town)
         process = a_delivery_process(running)
         try:
-            await until(lambda: len(texts(served)) >= 30, within=30)
+            await until(lambda: len(texts(served)) >= 30, within=60)
         finally:
             process.kill()
             process.wait()
@@ -277,7 +277,7 @@ async def taken(running: Engine, batch: tables.Batch) -> BatchReady:
     """The message of a batch, out of its lane's queue; those before it go back to the end."""
     queue = f"deliver.whatsapp.{batch.lane}"
     while True:
-        body, headers = await running.take_one(queue, within=30)
+        body, headers = await running.take_one(queue, within=60)
         event = wire.decode(body)
         assert isinstance(event, BatchReady)
         if event.batch == batch.id:
@@ -296,7 +296,7 @@ async def test_through_a_wiped_broker_which_is_told_again_from_the_row(
         await are_told(town, dispatches)
         await asyncio.to_thread(mortal_broker.wipe)
         await asyncio.to_thread(mortal_broker.start)
-        await until(lambda: running.link.is_up, within=30)
+        await until(lambda: running.link.is_up, within=60)
         ear = Ear(mortal_broker.url, prefix)
         await ear.open()
         async with delivering(running.settings, served):

@@ -471,7 +471,7 @@ class Browser:
                 and target(event["params"]["targetInfo"])
             ]
 
-        await until(lambda: bool(found()), within=20)
+        await until(lambda: bool(found()), within=60)
         return found()[-1]
 
     def troubles(self) -> list[str]:
@@ -524,7 +524,7 @@ async def once(asked: Callable[[], Awaitable[Any]]) -> Any:
         found = await asked()
         return bool(found)
 
-    await until(true, within=20)
+    await until(true, within=60)
     return found
 
 
