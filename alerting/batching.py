@@ -127,7 +127,8 @@ async def finish(session: AsyncSession, batch: BatchReady) -> None:
     """Everybody in it is in a final state: mark it, and let the next one of the dispatch follow."""
     dispatch = await hold(session, batch.dispatch)
     await _put(session, batch.batch, "done")
-    await _release(session, dispatch, batch.account)
+    if (batch.first, batch.last) != (1, dispatch.last_seq):  # else it was all there is
+        await _release(session, dispatch, batch.account)
     if dispatch.alert is None:
         # Said: the address of somebody who may not be a subscriber is not kept, nor what was written to them alone.
         dispatch.reply_to = dispatch.reply_sealed = None

@@ -35,7 +35,7 @@ JSON, CAP_XML = "application/json", "application/cap+xml"
 GROUP = {Lane.FLASH: 100, Lane.EMERGENCY: 100, Lane.REPLY: 100, Lane.ROUTINE: 500}
 PAUSE_AFTER_TROUBLE = 0.5  # seconds
 REST = 0.03
-"""Seconds after telling several of a lane that can wait: one transaction tells what came meanwhile."""
+"""Seconds after telling something of a lane that can wait: one transaction tells what comes meanwhile."""
 FINISH_WITHIN = 6.0
 """Seconds for the group in hand when the process is to end: RabbitMQ is given five to confirm it."""
 
@@ -142,7 +142,7 @@ class Relay:
                 await asyncio.sleep(PAUSE_AFTER_TROUBLE * random.uniform(0.5, 1.5))
                 continue
             if told < GROUP[self._lane]:  # what came meanwhile has woken us already
-                if told > 1 and not self._lane.is_urgent:
+                if told and not self._lane.is_urgent:
                     await asyncio.sleep(REST)
                 await wait()
         if self._forgetting:

@@ -338,8 +338,11 @@ class Line:
 
     async def _keep_leasing(self) -> None:
         asked_since: float | None = None
+        asked_for: Lane | None = None
         while True:
             lane = self._top()
+            if lane is not asked_for:  # who comes with something more urgent has not waited yet
+                asked_since, asked_for = None, lane
             if lane is None or len(self._slots) > self._slice // 2 or not self._is_open(lane):
                 asked_since = None
                 await self._until_changed(0.05 if lane is not None else None)

@@ -28,6 +28,7 @@ from consumers.line import Errand, Held
 log = structlog.get_logger()
 
 FLUSH_EVERY, FLUSH_EVERY_WHEN_BUSY = 0.03, 0.09  # seconds: what is not written yet is said again after a kill
+"""The longer one also where nothing of it is urgent: each writing is a transaction beside those of an alert."""
 MANY_ROWS, MOST_ROWS = 50, 1000
 PAUSE_AFTER_TROUBLE = 0.5
 
@@ -68,9 +69,14 @@ class Recorder:
         while True:
             await self._something.wait()
             await asyncio.sleep(FLUSH_EVERY)
-            if len(self._results) >= MANY_ROWS:
+            if len(self._results) >= MANY_ROWS or self._can_wait():
                 await asyncio.sleep(FLUSH_EVERY_WHEN_BUSY - FLUSH_EVERY)
             await self.flush()
+
+    def _can_wait(self) -> bool:
+        """Whether nothing of it is urgent, and nobody was given back, for whom a Cancel waits or another worker."""
+        reported = [*(errand.held for errand, _ in self._results), *self._spent]
+        return not self._given_back and not any(held.lane.is_urgent for held in reported)
 
     async def flush(self) -> None:
         """Write all that was reported so far, however long the database is away."""
