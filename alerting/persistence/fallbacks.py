@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import and_, case, func, select, text
+from sqlalchemy import Exists, and_, case, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -168,11 +168,10 @@ async def summary(session: AsyncSession, dispatch: int) -> Summary:
     return found
 
 
-async def any_followed(session: AsyncSession, dispatch: int) -> bool:
+def followed_of(dispatch: int) -> Exists:
     """Whether somebody of this dispatch is told on an address that nobody's rank says."""
     row = tables.Fallback
-    query = select(row.seq).where(row.dispatch_id == dispatch, row.state == FOLLOWED).limit(1)
-    return await session.scalar(query) is not None
+    return select(row.seq).where(row.dispatch_id == dispatch, row.state == FOLLOWED).exists()
 
 
 def is_due(now: float) -> Any:
