@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from consumers.local.packages import wait_for_others
-from consumers.local.serving import Guarded, Server, account, free_ports, home, is_free, sole_use
+from consumers.local.serving import Guarded, Server, account, free_port, home, is_free, sole_use
 
 _PLACES = ("/usr/sbin", "/usr/local/sbin", "/usr/local/bin", "/opt/homebrew/sbin")
 
@@ -69,7 +69,7 @@ class PrivateMosquitto:
         """
         self._home = home(self._where, "mosquitto", self._user)
         with sole_use(self._home) as held:
-            self._port = self._port or self._remembered() or free_ports(1)[0]
+            self._port = self._port or self._remembered() or free_port()
             self._configure()
             command = [str(self._program), "-c", str(self._home / "mosquitto.conf")]
             environment = {"PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}

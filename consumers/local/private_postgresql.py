@@ -19,7 +19,7 @@ from consumers.local.serving import (
     Server,
     ServerDied,
     account,
-    free_ports,
+    free_port,
     group_of,
     home,
     is_free,
@@ -86,7 +86,7 @@ class PrivatePostgreSQL:
         """
         self._home = home(self._where, "postgresql", self._user)
         with sole_use(self._home) as held:
-            self._cluster = self._cluster or self._remembered() or _Cluster(free_ports(1)[0], token_hex(16))
+            self._cluster = self._cluster or self._remembered() or _Cluster(free_port(), token_hex(16))
             self._write("cluster.json", json.dumps(asdict(self._cluster)))
             if not (self._home / "data" / "PG_VERSION").exists():
                 self._create(self._cluster)
@@ -179,7 +179,7 @@ class PrivatePostgreSQL:
         if not file.exists():
             return None
         cluster = _Cluster(**json.loads(file.read_text()))
-        return cluster if is_free(cluster.port) else _Cluster(free_ports(1)[0], cluster.password)
+        return cluster if is_free(cluster.port) else _Cluster(free_port(), cluster.password)
 
     def _write(self, name: str, content: str) -> None:
         file = self._home / name

@@ -140,6 +140,11 @@ def free_ports(count: int) -> list[int]:
     return chosen
 
 
+def free_port() -> int:
+    """One of `free_ports`."""
+    return free_ports(1)[0]
+
+
 def _is_ours(port: int) -> bool:
     """Whether no other process has been handed it: whoever was may begin to listen seconds later."""
     try:

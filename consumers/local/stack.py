@@ -18,7 +18,7 @@ from pathlib import Path
 from alerting import authorities, sources
 from alerting.settings import Secrets
 from consumers.local import trial
-from consumers.local.serving import free_ports
+from consumers.local.serving import free_port
 
 ROOT = Path(__file__).parents[2]
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -71,26 +71,19 @@ class Stack:
     asks: bool = False
     with_sms: bool = False
     mqtt: str = ""
-    api_port: int = 0
-    whatsapp_port: int = 0
-    telegram_port: int = 0
-    email_port: int = 0
-    smtp_port: int = 0
-    sms_port: int = 0
-    web_push_port: int = 0
-    mqtt_port: int = 0
+    api_port: int = field(default_factory=free_port)
+    whatsapp_port: int = field(default_factory=free_port)
+    telegram_port: int = field(default_factory=free_port)
+    email_port: int = field(default_factory=free_port)
+    smtp_port: int = field(default_factory=free_port)
+    sms_port: int = field(default_factory=free_port)
+    smpp_port: int = field(init=False, default_factory=free_port)
+    web_push_port: int = field(default_factory=free_port)
+    mqtt_port: int = field(default_factory=free_port)
     running: dict[str, Process] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.where.mkdir(parents=True, exist_ok=True)
-        self.api_port = self.api_port or free_ports(1)[0]
-        self.whatsapp_port = self.whatsapp_port or free_ports(1)[0]
-        self.telegram_port = self.telegram_port or free_ports(1)[0]
-        self.email_port = self.email_port or free_ports(1)[0]
-        self.smtp_port = self.smtp_port or free_ports(1)[0]
-        self.sms_port, self.smpp_port = self.sms_port or free_ports(1)[0], free_ports(1)[0]
-        self.web_push_port = self.web_push_port or free_ports(1)[0]
-        self.mqtt_port = self.mqtt_port or free_ports(1)[0]
         also = trial.EMAIL_OF_CALCINAIA + (trial.PANELS_OF_CALCINAIA if self.mqtt else "")
         with_more = self.where / "authorities"
         self.folder = trial.authorities_with_sms(with_more, also) if self.with_sms else authorities.FOLDER
@@ -238,7 +231,7 @@ class Stack:
     def _start(self, name: str, command: str) -> None:
         words = command.split()
         words[0] = sys.executable
-        log, metrics_port = self.where / f"{name}.log", free_ports(1)[0]
+        log, metrics_port = self.where / f"{name}.log", free_port()
         with log.open("ab") as output:
             popen = subprocess.Popen(
                 words,

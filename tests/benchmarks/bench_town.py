@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from alerting.domain.delivery import Progress as Stage
 from alerting.sealing import Seal
 from consumers.local.demo import Api, issue
-from consumers.local.serving import free_ports
+from consumers.local.serving import free_port
 from consumers.local.stack import Stack, procfile, running
 from geo.shapes import Point
 from tests.benchmarks import population
@@ -189,7 +189,7 @@ def town(
     """
     database = services.database(f"bench_{name}")
     where = services.where / name
-    port = free_ports(1)[0]
+    port = free_port()
     stack = Stack(
         where,
         services.amqp,

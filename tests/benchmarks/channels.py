@@ -27,7 +27,7 @@ from consumers.channels.letters import Sender, letter
 from consumers.channels.sms_smpp import SmsSmpp
 from consumers.channels.telegram import Telegram
 from consumers.channels.whatsapp import WhatsApp
-from consumers.local.serving import free_ports
+from consumers.local.serving import free_port
 from consumers.local.stack import ROOT, fetch
 from tests.benchmarks.bench_town import Runs, Services, bar
 from tests.benchmarks.peers.postfix import DOMAIN, postfix
@@ -103,7 +103,7 @@ def _telegram(services: Services) -> dict[str, float]:
 
 
 def _sms(services: Services) -> dict[str, float]:
-    port = free_ports(1)[0]
+    port = free_port()
     told = {"accounts": {"calcinaia": {"password": "Arno1966", "senders": ["Calcinaia"]}}, "smpp_port": port, **FAST}
     with _simulator(services, "sms", told):
         settings = {"sender": "Calcinaia", "protocol": "smpp", "user": "calcinaia"}
@@ -259,7 +259,7 @@ def _account(
 @contextmanager
 def _simulator(services: Services, name: str, told: dict[str, Any]) -> Iterator[str]:
     """A simulator in a process of its own, ended with the block. Raises RuntimeError where it does not come up."""
-    port, file = free_ports(1)[0], Path(services.where) / f"{name}.json"
+    port, file = free_port(), Path(services.where) / f"{name}.json"
     file.write_text(json.dumps(told))
     words = [sys.executable, "-m", "consumers.simulators", name, "--port", str(port), "--config", str(file)]
     popen = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL)

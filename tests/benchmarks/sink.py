@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import uvloop
 
-from consumers.local.serving import free_ports
+from consumers.local.serving import free_port
 from consumers.local.stack import ROOT, fetch
 
 MARK = b"(avviso "
@@ -186,7 +186,7 @@ class Sink:
 @contextmanager
 def sink(port: int = 0) -> Iterator[Sink]:
     """A sink in a process of its own, ended with the block. Raises RuntimeError where it does not come up."""
-    port = port or free_ports(1)[0]
+    port = port or free_port()
     popen = subprocess.Popen([sys.executable, "-m", "tests.benchmarks.sink", "--port", str(port)], cwd=ROOT)
     try:
         give_up = time.monotonic() + UP_WITHIN

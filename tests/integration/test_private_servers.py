@@ -19,7 +19,7 @@ from consumers.local import private_postgresql, private_rabbitmq, serving
 from consumers.local.private_postgresql import PrivatePostgreSQL
 from consumers.local.private_rabbitmq import PrivateRabbitMQ, lets_in
 from consumers.local.services import NoBroker, NoDatabase, postgresql, rabbitmq
-from consumers.local.serving import AlreadyRunning, free_ports
+from consumers.local.serving import AlreadyRunning, free_port, free_ports
 from consumers.local.stack import ROOT
 
 needs_rabbitmq = pytest.mark.usefixtures("rabbitmq_programs")
@@ -157,7 +157,7 @@ def test_two_nodes_run_side_by_side_and_one_folder_has_one_node(where: Path, mon
 
 
 def test_a_broker_that_is_named_but_silent_is_said_without_its_password(where: Path) -> None:
-    url = f"amqp://operatore:segreto@127.0.0.1:{free_ports(1)[0]}/"
+    url = f"amqp://operatore:segreto@127.0.0.1:{free_port()}/"
     with (
         pytest.raises(NoBroker, match=r"TEST_AMQP_URL names .*unset it") as said,
         rabbitmq(where, url, "TEST_AMQP_URL"),
@@ -167,7 +167,7 @@ def test_a_broker_that_is_named_but_silent_is_said_without_its_password(where: P
 
 
 def test_a_database_that_is_named_but_silent_is_said(where: Path) -> None:
-    url = f"postgresql+psycopg://operatore:segreto@127.0.0.1:{free_ports(1)[0]}/allerta"
+    url = f"postgresql+psycopg://operatore:segreto@127.0.0.1:{free_port()}/allerta"
     with pytest.raises(NoDatabase, match=r"DATABASE_URL names .*unset it") as said, postgresql(where, url):
         pytest.fail("there is nobody at this address")
     assert "segreto" not in str(said.value)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from consumers.local.serving import free_ports
+from consumers.local.serving import free_port
 
 ROOT = Path(__file__).parents[2]
 DASHBOARDS = ROOT / "dashboards"
@@ -126,7 +126,7 @@ def test_prometheus_evaluates_every_rule_and_the_watchdog_barks(prometheus: str)
 @pytest.fixture(scope="module")
 def busy_process() -> Iterator[int]:
     """The port on which a process shows every metric there is."""
-    (port,) = free_ports(1)
+    port = free_port()
     with _running(sys.executable, "-c", A_BUSY_PROCESS, str(port)):
         assert _until(lambda: _answers(f"http://127.0.0.1:{port}/metrics"), 20)
         yield port
@@ -135,7 +135,7 @@ def busy_process() -> Iterator[int]:
 @pytest.fixture(scope="module")
 def prometheus(busy_process: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a Prometheus with our rules, which asks the busy process every second."""
-    (port,) = free_ports(1)
+    port = free_port()
     folder = tmp_path_factory.mktemp("prometheus")
     asked = {"targets": [f"127.0.0.1:{busy_process}"], "labels": {"service": "deliver-whatsapp"}}
     config = {

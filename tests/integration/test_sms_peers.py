@@ -23,7 +23,7 @@ from alerting.domain.delivery import Accepted, ChannelHalted, Progress
 from alerting.domain.sms import parts_of
 from consumers.channel import Account, Secret, Text
 from consumers.channels.sms_smpp import SmsSmpp
-from consumers.local.serving import free_ports
+from consumers.local.serving import free_port, free_ports
 from consumers.simulators import sms_smpp
 from consumers.simulators.serving import Served
 from tests.benchmarks.peers import programs
@@ -227,7 +227,7 @@ async def another_smsc(where: Path) -> AsyncIterator[tuple[str, Callable[[], lis
         binaries = await asyncio.to_thread(environment, "smpp_twisted", Console(quiet=True))
     except NoPeer as missing:
         pytest.skip(str(missing))
-    (port,) = free_ports(1)
+    port = free_port()
     program_of_theirs = Path(programs.__file__).with_name("twisted_smsc.py")
     theirs = server("twisted-smsc", [binaries / "python", program_of_theirs, str(port)], where, {"PYTHONPATH": ""})
     running_it = ExitStack()

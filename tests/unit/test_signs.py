@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from alerting import metrics
 from alerting.signs import Condition, Need, Standing, State, standing
-from consumers.local.serving import free_ports
+from consumers.local.serving import free_port
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
@@ -57,7 +57,7 @@ def test_a_process_works_exactly_when_it_waits_for_nothing(conditions: list[Cond
 
 @contextmanager
 def served(health: metrics.Health) -> Iterator[str]:
-    (port,) = free_ports(1)
+    port = free_port()
     server = metrics.serve("127.0.0.1", port, health)
     assert server is not None
     yield f"http://127.0.0.1:{port}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from consumers.local.serving import free_ports
+from consumers.local.serving import free_port
 from tests.benchmarks.peers.programs import listens, program, running, server
 
 DOMAIN = "cittadini.example"
@@ -87,7 +87,7 @@ def postfix(console: Console, *mailboxes: str) -> Iterator[Postfix]:
     shutil.chown(where / "data", "postfix")
     shutil.chown(mail, "nobody", "nogroup")
     known = " ".join(f"{{ {one}@{DOMAIN} = {one}/ }}" for one in mailboxes)
-    [port] = free_ports(1)
+    port = free_port()
     told = {
         "where": where,
         "commands": run.parent,
