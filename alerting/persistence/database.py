@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import event, text
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 
@@ -19,10 +19,14 @@ class Database:
         self.url = url
         self.is_sqlite = url.startswith("sqlite")
         self.engine = _sqlite(url) if self.is_sqlite else _postgresql(url, pool_size)
-        self._hasty = None if self.is_sqlite else _postgresql(url, 2, hasty=True)
+        self._hasty = None if self.is_sqlite else _postgresql(url, 4, hasty=True)
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
-        single = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        single, hasty = self.engine, self.engine
+        if self._hasty is not None:
+            single = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+            hasty = self._hasty.execution_options(isolation_level="READ COMMITTED")
         self._glances = async_sessionmaker(single, expire_on_commit=False)
+        self._hasty_sessions = async_sessionmaker(hasty, expire_on_commit=False)
         self._turn = Turn(Path(f"{self.engine.url.database}.turn")) if self.is_sqlite else None
 
     @asynccontextmanager
@@ -46,12 +50,11 @@ class Database:
 
         What is not `durable` may be forgotten in a power cut, and does not wait for the disk.
         """
-        async with self._turn or nullcontext(), self._sessions() as session:
+        sessions = self._sessions if durable else self._hasty_sessions
+        async with self._turn or nullcontext(), sessions() as session:
             if self.is_sqlite:
                 # A deferred transaction that turns into a writer fails if another wrote meanwhile.
                 await session.connection(execution_options={"writes": "FULL" if durable else "NORMAL"})
-            elif not durable:
-                await session.execute(text("SET LOCAL synchronous_commit = off"))
             async with _committed(session):
                 yield session
 
