@@ -18,7 +18,6 @@ from alerting.domain.authority import Authority
 from alerting.domain.delivery import Channel, ChannelHalted
 from alerting.domain.lanes import Lane
 from alerting.persistence import Database
-from alerting.priority import give_way
 from alerting.settings import MissingSetting, Settings
 from alerting.topology import (
     DESK_QUEUE,
@@ -94,8 +93,8 @@ def receipts() -> None:
     from consumers.receipts import Receipts
 
     async def work(settings: Settings) -> None:
-        give_way(AFTER_ANSWERS)
         worker = Worker(settings, "receipts")
+        worker.give_way(AFTER_ANSWERS)
         taking = Receipts(worker.database)
         worker.takes(RECEIPTS_QUEUE, taking.take, prefetch=1000, at_once=500)
         await worker.run(beside={"writing": taking.run()})
@@ -111,8 +110,8 @@ def inbound() -> None:
     from consumers.inbound import Inbound
 
     async def work(settings: Settings) -> None:
-        give_way(AFTER_ALERTS)
         worker = Worker(settings, "inbound")
+        worker.give_way(AFTER_ALERTS)
         known = await _known(worker)
         page = ChoicesPage(settings.public_url, settings.key_bytes)
         links = DataLinks(settings.key_bytes, settings.public_url)
@@ -130,8 +129,8 @@ def desk() -> None:
     from consumers.desk import Errands, Reader
 
     async def work(settings: Settings) -> None:
-        give_way(AFTER_ANSWERS)
         worker = Worker(settings, "desk")
+        worker.give_way(AFTER_ANSWERS)
         known = await _known(worker)
         reader = Reader(worker.database, known, worker.seal)
         errands = Errands(worker.database, known, worker.seal, settings, reader)
@@ -232,8 +231,8 @@ def reconcile() -> None:
     from consumers.reconcile import Reconciler
 
     async def work(settings: Settings) -> None:
-        give_way(AFTER_ANSWERS)
         worker = Worker(settings, "reconcile")
+        worker.give_way(AFTER_ANSWERS)
         keeper = Keeper(worker.database)
         for lane in Lane:
             worker.takes(dead_queue(lane), keeper.take, prefetch=50)

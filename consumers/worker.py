@@ -16,7 +16,7 @@ import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from alerting import metrics
+from alerting import metrics, priority
 from alerting.amqp import BrokerAway, Consumer, Incoming, Link, Publisher, Unroutable, declares, declaring
 from alerting.ending import DRAIN_WITHIN, Ending, let_go
 from alerting.persistence import Database
@@ -63,6 +63,14 @@ class Worker:
         taking = _Taking(queue, handler, at_once, self.database, self.signs)
         self._queues.append(taking)
         self._consumers.append(Consumer(self._consuming, self.prefix + queue, prefetch, taking.put))
+
+    def give_way(self, by: int) -> None:
+        """Where the processors do not suffice, let those go first who carry alerts: `by` as for nice(1).
+
+        Not on SQLite, which one writes at a time: those who carry alerts would wait for who gave way amid its turn.
+        """
+        if not self.database.is_sqlite:
+            priority.give_way(by)
 
     async def until_database(self) -> None:
         """Wait, and say so on /status, until the database answers: for what must be read before the work begins."""

@@ -29,7 +29,7 @@ def test_after_ten_kills_everybody_was_told_and_nobody_was_bothered(
     stack = Stack(tmp_path, mortal_broker.url, database, copies=COPIES, whatsapp=dict(NO_PAIR_LIMIT))
     with at_work(stack, settles=QUORUM_SETTLES) as town:
         suffering = Suffering(
-            town, mortal_broker, None, seed, in_fornacette=80, elsewhere=170, patience=75.0, tell=print
+            town, mortal_broker, None, seed, in_fornacette=80, elsewhere=170, patience=180.0, tell=print
         )
         record = suffering.goes_through(drawn(seed, SHORT, kills=KILLS, once=["broker killed"]))
     assert record.kills >= KILLS

@@ -206,3 +206,12 @@ async def _letters(bench: Bench) -> list[DeadLetter]:
 async def _is_buried(database: Database) -> bool:
     async with database.read() as session:
         return (await session.scalars(select(DeadLetter))).first() is not None
+
+
+async def test_nobody_gives_way_on_sqlite_where_others_would_wait_for_them_to_write(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+    monkeypatch.setattr("alerting.priority.give_way", given.append)
+    bench.worker.give_way(5)
+    assert given == ([] if bench.worker.database.is_sqlite else [5])
