@@ -1,23 +1,20 @@
 """The consuming processes: `python -m consumers fanout | deliver | receipts | inbound | desk | intake | …`.
 
-And `check`, which consumes nothing: whether providers have what we need of them. Each imports by itself what it works
-with: what all work with would take it a second longer to come back, and forty megabytes.
+And `check`, which consumes nothing: whether providers have what we need of them.
 """
 
-import asyncio
-from collections.abc import Callable, Coroutine
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 import structlog
 import typer
-import uvloop
 
-from alerting import atlas, authorities, garbage, logs, metrics
+from alerting import atlas, authorities, metrics
 from alerting.domain.authority import Authority
 from alerting.domain.delivery import Channel, ChannelHalted
 from alerting.domain.lanes import Lane
 from alerting.persistence import Database
+from alerting.processes import run
 from alerting.settings import MissingSetting, Settings
 from alerting.topology import (
     DESK_QUEUE,
@@ -32,6 +29,7 @@ from consumers.worker import Worker
 
 log = structlog.get_logger()
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+# Each command imports what it works with: what all work with would cost it a second and forty megabytes.
 
 BATCHES_IN_HAND = 128
 """Prefetch, for each lane. It does no harm here: lanes have queues of their own, each slot is spent on the highest, and
@@ -55,7 +53,7 @@ def fanout() -> None:
             worker.takes(fanout_queue(lane), fan_out.take, prefetch=8, at_once=4)
         await worker.run(beside={"following the atlas": atlas.follow(worker.database, known)})
 
-    _run(work)
+    run(work)
 
 
 @app.command()
@@ -84,7 +82,7 @@ def deliver(
         beside |= wiring.beside(adapter, accounts)
         await worker.run(tidy=delivery.tidy, drain=delivery.drain, beside=beside)
 
-    _run(work)
+    run(work)
 
 
 @app.command()
@@ -99,7 +97,7 @@ def receipts() -> None:
         worker.takes(RECEIPTS_QUEUE, taking.take, prefetch=1000, at_once=500)
         await worker.run(beside={"writing": taking.run()})
 
-    _run(work)
+    run(work)
 
 
 @app.command()
@@ -120,7 +118,7 @@ def inbound() -> None:
         following = atlas.follow(worker.database, known)
         await worker.run(drain=reading.drain, beside={"following the atlas": following})
 
-    _run(work)
+    run(work)
 
 
 @app.command()
@@ -138,7 +136,7 @@ def desk() -> None:
         beside = {"saying": errands.say(), "photographs": errands.photographs(), "looking": errands.look()}
         await worker.run(beside=beside | {"following the atlas": atlas.follow(worker.database, known)})
 
-    _run(work)
+    run(work)
 
 
 @app.command()
@@ -163,7 +161,7 @@ def poll_telegram() -> None:
         asking = (Polling(worker.database, worker.seal, account, desks) for account in bots.values())
         await worker.run(beside={f"polling {name}": one.run() for name, one in zip(bots, asking, strict=True)})
 
-    _run(work)
+    run(work)
 
 
 @app.command()
@@ -197,7 +195,7 @@ def telegram_webhook(
         finally:
             await database.close()
 
-    _run(work)
+    run(work)
 
 
 @app.command()
@@ -219,7 +217,7 @@ def intake() -> None:
         beside = {"looking again": look_again(receiver), "calling": duty.run(), "following the atlas": following}
         await worker.run(beside=beside)
 
-    _run(work)
+    run(work)
 
 
 @app.command()
@@ -242,7 +240,7 @@ def reconcile() -> None:
         beside = {"looking": looking.run(), "resettling": resettling.run()}
         await worker.run(beside=beside | {"following growth": growth.follow(worker.database, known)})
 
-    _run(work)
+    run(work)
 
 
 @app.command()
@@ -264,7 +262,7 @@ def staff(
         if not all(reply.answer is Answer.SENT for _, reply in replies):
             raise typer.Exit(1)
 
-    _run(try_and_say if trial else announce)
+    run(try_and_say if trial else announce)
 
 
 @app.command()
@@ -290,7 +288,7 @@ def check(channel: Annotated[Channel, typer.Option(help="Which provider to ask."
             raise typer.Exit(1)
         typer.echo(f"{len(accounts.known())} accounts: every template stands as their files say")
 
-    _run(work)
+    run(work)
 
 
 async def _known(worker: Worker) -> dict[str, Authority]:
@@ -299,14 +297,6 @@ async def _known(worker: Worker) -> dict[str, Authority]:
     await worker.until_database()
     await atlas.refresh(worker.database, known)
     return known
-
-
-def _run(work: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
-    garbage.look_for_seldom()
-    settings = Settings()
-    logs.configure(settings.log_format)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(work(settings))
 
 
 if __name__ == "__main__":

@@ -234,7 +234,6 @@ async def _not_told_already(session: AsyncSession, dispatch: tables.Dispatch) ->
     told on another address as a fallback may be owed the text there anyway.
     """
     guard, parameters = "", {}
-    # Of all that is asked for a small audience, account by account, this is a third: in one trip.
     closed, followed = await _any_closed_or_followed(session, dispatch)
     if closed:
         theirs = (

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import audit, wire
 from alerting.actors import Actor
-from alerting.api.desk import At, at_desk
+from alerting.api.desk import At, Number, at_desk
 from alerting.api.desk_schemas import BookingOut, BookingPage, CancelIn, MoveIn, OfficeList, OfficeOut
 from alerting.api.parts import Parts, parts_of
 from alerting.api.problems import Problem, refusal
@@ -25,7 +25,6 @@ from alerting.persistence import tables
 router = APIRouter(prefix="/desk", tags=["desk"], route_class=Guarded)
 
 FREE_SHOWN = 10
-Number = Annotated[int, Query(ge=1, le=wire.BIGGEST_ID)]
 
 
 @router.get("/offices", summary="List the offices that receive by appointment")

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 
+from alerting import wire
 from alerting.actors import Actor
 from alerting.api.desk_schemas import BookingsOut, DeskFigures, MonthOut
 from alerting.api.parts import Parts, parts_of
@@ -21,6 +22,7 @@ router = APIRouter(prefix="/desk", tags=["desk"], route_class=Guarded)
 
 FIRST_MONTHS = 12
 """Months of figures where nobody asks for others."""
+Number = Annotated[int, Query(ge=1, le=wire.BIGGEST_ID)]
 
 
 @dataclass(frozen=True, slots=True)

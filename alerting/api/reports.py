@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from alerting import audit, wire
 from alerting.actors import Actor
-from alerting.api.desk import At, at_desk
+from alerting.api.desk import At, Number, at_desk
 from alerting.api.desk_schemas import (
     AnswerIn,
     AssignIn,
@@ -41,7 +41,6 @@ from alerting.persistence import tables
 router = APIRouter(prefix="/desk/reports", tags=["desk"], route_class=Guarded)
 
 BEGINS = 120
-Number = Annotated[int, Query(ge=1, le=wire.BIGGEST_ID)]
 PRIVATE = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
