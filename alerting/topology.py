@@ -23,7 +23,8 @@ DEAD = "dead"
 OFFERED = "cap."
 """What begins like this is for whoever listens, and nobody has to."""
 
-WAITS_OF_SECONDS = (1, 6, 15, 30, 60, 120, 300, 600)
+WAITS_OF_SECONDS = (1, 5, 10, 20, 40, 60, 120, 300, 600)
+"""To the second what the first retries ask for (`domain.delivery.backoff`): an emergency does not rest longer."""
 
 DELIVERY_LIMIT = 20
 NEVER = 1_000_000_000

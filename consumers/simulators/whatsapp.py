@@ -217,9 +217,11 @@ class WhatsAppSimulator:
             if fault == 504:
                 self.phones.refused["504"] += 1
                 await asyncio.Event().wait()  # until the caller hangs up
-            self._check_pace(number, to)
+            if self._buckets[number].take(self._now()) > 0:
+                raise Wrong(130429)
             if fault is not None and fault != 505:
                 raise Wrong(fault)
+            self._check_pair(number, to)
             identity, standing = self._take(number, to, message)
         except Wrong as wrong:
             self.phones.refused[str(wrong.code)] += 1
@@ -251,14 +253,12 @@ class WhatsAppSimulator:
         if (code := self._by_lot(shares)) is not None:
             raise Wrong(code)
 
-    def _check_pace(self, number: str, to: str) -> None:
-        now = self._now()
-        if self._buckets[number].take(now) > 0:
-            raise Wrong(130429)
+    def _check_pair(self, number: str, to: str) -> None:
+        """Of what is refused for another reason nothing reaches the person, and nothing counts."""
         pair = self._pairs.get((number, to))
         if pair is None:
             pair = self._pairs[number, to] = Pair()
-        if not pair.take(now, self._config.pair_every, self._config.pair_burst):
+        if not pair.take(self._now(), self._config.pair_every, self._config.pair_burst):
             raise Wrong(131056)
 
     def _take(self, number: str, to: str, message: dict[str, Any]) -> tuple[str, str | None]:

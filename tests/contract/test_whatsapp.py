@@ -334,6 +334,17 @@ async def test_a_pair_borrows_from_the_minutes_to_come_and_then_rests(
     assert isinstance(await whatsapp.send(account, MARIA, ORANGE, "c"), Accepted)
 
 
+async def test_what_is_refused_for_another_reason_does_not_weigh_on_the_pair(
+    whatsapp: WhatsApp, meta: Served, http: ClientSession
+) -> None:
+    account = whatsapp_account(meta.base_url)
+    await tell(meta, http, "config", {"faults": {"130429": 1.0}, "pair_burst": 1})
+    refused = [await whatsapp.send(account, MARIA, ORANGE, f"a{i}") for i in range(3)]
+    assert {one.reason for one in refused if isinstance(one, Deferred)} == {Reason.THROTTLED}
+    await tell(meta, http, "config", {"faults": {}})
+    assert isinstance(await whatsapp.send(account, MARIA, ORANGE, "b"), Accepted)
+
+
 async def test_beyond_the_portfolios_daily_people_meta_only_says_so_later(
     whatsapp: WhatsApp, meta: Served, http: ClientSession, mailbox: Mailbox
 ) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alerting.domain.cap import Category
-from alerting.domain.delivery import LONGEST_WAIT, Channel
+from alerting.domain.delivery import LONGEST_WAIT, RECEIPT_PATIENCE, Channel, backoff
 from alerting.domain.lanes import Lane
 from alerting.topology import (
     ALERTS,
@@ -164,5 +164,6 @@ def test_a_wait_is_never_cut_short_unless_it_is_longer_than_any_queue(wait: time
     assert all(shorter < wait.total_seconds() for shorter in WAITS_OF_SECONDS if shorter < seconds)
 
 
-def test_the_longest_wait_between_attempts_has_its_queue() -> None:
-    assert wait_for(LONGEST_WAIT) == LONGEST_WAIT.total_seconds()
+@pytest.mark.parametrize("wait", [*map(backoff, range(1, 5)), RECEIPT_PATIENCE, LONGEST_WAIT], ids=str)
+def test_the_waits_between_attempts_have_their_queues(wait: timedelta) -> None:
+    assert wait_for(wait) == wait.total_seconds()
