@@ -3,7 +3,9 @@
 import asyncio
 import json
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -63,12 +65,13 @@ class FanOut:
         False where there is no such alert in the database.
         """
         async with self._database.glance() as session:
-            dispatch = await session.get(tables.Dispatch, dispatch_id)
-            if dispatch is None or dispatch.alert is None:
+            of_alert = select(tables.Dispatch, tables.Alert).join(tables.Alert)
+            found = (await session.execute(of_alert.where(tables.Dispatch.id == dispatch_id))).one_or_none()
+            if found is None:
                 return False
+            dispatch, alert = found
             if dispatch.audience is not None:  # RabbitMQ gave it to us again
                 return True
-            alert = await session.get_one(tables.Alert, dispatch.alert)
             accounts = await self._accounts(session, dispatch)
             target = await audience_of(session, alert)
             people = await select_recipients(session, target, self._authorities[alert.authority])
@@ -102,6 +105,9 @@ class FanOut:
             if dispatch.audience is not None:  # somebody came to the end before us
                 return False
             dispatch.touched_at = time.time()
+            if people.is_few and accounts and dispatch.last_seq == 0 and not dispatch.withdrawn_at:
+                await _all_at_once(session, dispatch, accounts, people)
+                return False
             room = 0 if dispatch.withdrawn_at else size
             while room and dispatch.fanned_accounts < len(accounts):
                 room -= await self._of_account(session, dispatch, accounts[dispatch.fanned_accounts], people, room)
@@ -109,8 +115,7 @@ class FanOut:
                 return True
             if not dispatch.withdrawn_at:
                 await self._whom_nobody_met(session, dispatch, accounts, people)
-            dispatch.audience = dispatch.last_seq
-            log.info("audience frozen", dispatch=dispatch.id, recipients=dispatch.audience)
+            _is_frozen(dispatch, dispatch.last_seq)
             return False
 
     async def _of_account(
@@ -173,6 +178,43 @@ class FanOut:
             await asyncio.sleep(max(LOOK_AGAIN_AFTER, time.monotonic() - started))
 
 
+async def _all_at_once(
+    session: AsyncSession,
+    dispatch: tables.Dispatch,
+    accounts: Sequence[tables.ChannelAccount],
+    people: Selection,
+) -> None:
+    """Few people, none of them in the audience yet: one statement for all accounts, so that nobody moves meanwhile.
+
+    The people of each account are numbered in a row.
+    """
+    named = {account.name: account for account in accounts}
+    with session.no_autoflush:  # the dispatch is written once, with its batches
+        added = await _freeze(session, dispatch, named, people, (0, BIGGEST_ID))
+        counts = await _by_account(session, dispatch) if added else []
+        dispatch.fanned_accounts = len(accounts)
+        _is_frozen(dispatch, added)
+        await batching.begin(session, [(dispatch, named[account], count) for account, count in counts])
+    metrics.FANOUT_RECIPIENTS.labels(str(dispatch.lane)).inc(added)
+
+
+async def _by_account(session: AsyncSession, dispatch: tables.Dispatch) -> list[tuple[str, int]]:
+    """How many of an audience are told on each account, in the order of their numbers."""
+    account = tables.Address.account
+    query = (
+        select(account, func.count())
+        .join(tables.Delivery, tables.Delivery.address_id == tables.Address.id)
+        .where(tables.Delivery.dispatch_id == dispatch.id)
+    )
+    by_account = query.group_by(account).order_by(func.min(tables.Delivery.seq))
+    return [(name, people) for name, people in await session.execute(by_account)]
+
+
+def _is_frozen(dispatch: tables.Dispatch, people: int) -> None:
+    dispatch.audience = people
+    log.info("audience frozen", dispatch=dispatch.id, recipients=dispatch.audience)
+
+
 async def _window(session: AsyncSession, dispatch: tables.Dispatch, size: int) -> tuple[int, int]:
     """The next people of the authority, whoever they are: how many, `size` at most, and the id of the last."""
     ids = (
@@ -196,7 +238,7 @@ async def _add(
     parameters: dict[str, Any],
 ) -> None:
     """Who is meant of these ids, on one account: into the audience and into batches."""
-    added = await _freeze(session, dispatch, account.name, people, window, guard, parameters)
+    added = await _freeze(session, dispatch, [account.name], people, window, guard, parameters)
     if added:
         await batching.append(session, dispatch, account, added)
         metrics.FANOUT_RECIPIENTS.labels(str(dispatch.lane)).inc(added)
@@ -205,24 +247,26 @@ async def _add(
 async def _freeze(
     session: AsyncSession,
     dispatch: tables.Dispatch,
-    account: str,
+    accounts: Iterable[str],
     people: Selection,
     window: tuple[int, int],
-    guard: str,
-    parameters: dict[str, Any],
+    guard: str = "",
+    parameters: Mapping[str, Any] = MappingProxyType({}),
 ) -> int:
-    """Number the recipients of one account in a window of ids into the audience. How many they are."""
+    """Number the recipients on these accounts in a window of ids into the audience. How many they are."""
     after, upto = window
-    known = {"dispatch": dispatch.id, "base": dispatch.last_seq, "account": account, "after": after, "upto": upto}
+    known = {"dispatch": dispatch.id, "base": dispatch.last_seq, "after": after, "upto": upto}
+    meant = {f"account{number}": account for number, account in enumerate(accounts)}
     added = await session.execute(
         text(
             f"""INSERT INTO deliveries (dispatch_id, seq, recipient_id, address_id, progress, attempts, due_at,
                                         claimed_until)
-                SELECT :dispatch, :base + row_number() OVER (ORDER BY q.recipient), q.recipient, q.address,
+                SELECT :dispatch, :base + row_number() OVER (ORDER BY q.account, q.recipient), q.recipient, q.address,
                        0, 0, 0, 0
-                  FROM (SELECT r.id AS recipient, a.id AS address {people.people} AND a.account = :account {guard}) q"""
+                  FROM (SELECT r.id AS recipient, a.id AS address, a.account {people.people}
+                           AND a.account IN (:{", :".join(meant)}) {guard}) q"""
         ),
-        people.parameters | parameters | known,
+        people.parameters | dict(parameters) | known | meant,
     )
     return int(added.rowcount)  # type: ignore[attr-defined]
 

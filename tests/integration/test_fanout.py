@@ -385,3 +385,37 @@ async def test_few_people_are_found_without_a_look_at_the_others(town: Town, mon
     assert len(await town.deliveries(dispatch)) == len(some)
     async with town.database.read() as session:
         assert (await session.get_one(tables.Dispatch, dispatch)).audience == len(some)
+
+
+async def test_few_people_on_two_accounts_are_numbered_and_told_account_by_account(
+    both_channels: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching, "PEOPLE_PER_BATCH", dict.fromkeys(Lane, 2))
+    town = both_channels
+    telegram = next(access for access in town.authority.channels if access is not town.whatsapp)
+    for access in (town.whatsapp, telegram, town.whatsapp, telegram, town.whatsapp):
+        await town.subscribe(1, account=access)
+    dispatch = await town.issue()
+    for _ in range(2):  # RabbitMQ may give it twice
+        await town.fan_out(dispatch)
+    await assert_whole(town, dispatch, 6)  # and the public channel of the comune
+    batches = await town.batches(dispatch)
+    assert {batch.account: batch.channel for batch in batches} == {
+        access.name: access.channel for access in (town.whatsapp, telegram)
+    }
+    async with town.database.read() as session:
+        addresses = {row.id: row.account for row in await session.scalars(select(tables.Address))}
+    on = {row.seq: addresses[row.address_id] for row in await town.deliveries(dispatch)}
+    assert all(on[seq] == batch.account for batch in batches for seq in range(batch.first, batch.last + 1))
+    assert {event.routing_key for event in await town.outbox() if "deliver" in event.exchange} == {
+        "whatsapp.emergency",
+        "telegram.emergency",
+    }
+
+
+async def test_without_an_account_for_it_nobody_is_told_and_the_alert_is_over(town: Town) -> None:
+    await town.subscribe(2)
+    dispatch = await town.issue()
+    await town.run("UPDATE channel_accounts SET live = false")
+    await town.fan_out(dispatch)
+    await assert_whole(town, dispatch, 0)
