@@ -112,8 +112,7 @@ class Delivery:
         except KeyError:
             return await bury(self._database, message, "orphan", f"no authority has the account {batch.account}")
         async with self._database.glance() as session:
-            row = await session.get(tables.Batch, batch.batch)
-            saying = await self._saying(session, batch, account)
+            row, saying = await self._row_and_saying(session, batch, account)
         if saying is None or row is None or not _same(row, batch):
             sentence = f"batch {batch.batch} of dispatch {batch.dispatch} is not in the database"
             return await bury(self._database, message, "orphan", sentence)
@@ -165,26 +164,41 @@ class Delivery:
         message.ack()
         return None
 
-    async def _saying(self, session: AsyncSession, batch: BatchReady, account: Account) -> Saying | None:
-        """What the dispatch says on this account: read once, rendered once."""
+    async def _row_and_saying(
+        self, session: AsyncSession, batch: BatchReady, account: Account
+    ) -> tuple[tables.Batch | None, Saying | None]:
+        """The row of a batch, and what its dispatch says on this account: read once, rendered once."""
         key = (batch.dispatch, batch.account)
-        if key not in self._sayings:
-            dispatch = await session.get(tables.Dispatch, batch.dispatch)
-            if dispatch is None:
-                return None
-            alert = await session.get(tables.Alert, dispatch.alert) if dispatch.alert else None
-            enclosure = await _enclosure(session, alert, account) if alert else None
-            unsealed = self._seal.open(dispatch.reply_sealed) if dispatch.reply_sealed else None
-            said = text_of(dispatch, alert, account, enclosure, unsealed)
-            price = costs.price(account.channel, account.micro_euro, dispatch.lane, said.body)
-            others = in_other_languages(said, alert, account) if alert else {}
-            self._sayings[key] = Saying(said, dispatch.issued_at, price, others)
-            while len(self._sayings) > TEXTS_KEPT or self._bytes_kept() > MOST_BYTES_KEPT:
-                oldest = next(iter(self._sayings))
-                if oldest == key:
-                    break
-                self._sayings.pop(oldest)
-        return self._sayings[key]
+        if key in self._sayings:
+            return await session.get(tables.Batch, batch.batch), self._sayings[key]
+        rows = (
+            select(tables.Batch, tables.Dispatch, tables.Alert)
+            .join(tables.Dispatch, tables.Dispatch.id == tables.Batch.dispatch_id)
+            .outerjoin(tables.Alert, tables.Alert.identifier == tables.Dispatch.alert)
+        )
+        found = (await session.execute(rows.where(tables.Batch.id == batch.batch))).one_or_none()
+        if found is None or not _same(found[0], batch):
+            return None, None
+        row, dispatch, alert = found
+        return row, await self._saying(session, dispatch, alert, account)
+
+    async def _saying(
+        self, session: AsyncSession, dispatch: tables.Dispatch, alert: tables.Alert | None, account: Account
+    ) -> Saying:
+        """What a dispatch says on this account; kept, in place of the oldest where there is no room."""
+        enclosure = await _enclosure(session, alert, account) if alert else None
+        unsealed = self._seal.open(dispatch.reply_sealed) if dispatch.reply_sealed else None
+        said = text_of(dispatch, alert, account, enclosure, unsealed)
+        price = costs.price(account.channel, account.micro_euro, dispatch.lane, said.body)
+        others = in_other_languages(said, alert, account) if alert else {}
+        key = (dispatch.id, account.name)
+        self._sayings[key] = saying = Saying(said, dispatch.issued_at, price, others)
+        while len(self._sayings) > TEXTS_KEPT or self._bytes_kept() > MOST_BYTES_KEPT:
+            oldest = next(iter(self._sayings))
+            if oldest == key:
+                break
+            self._sayings.pop(oldest)
+        return saying
 
     def _bytes_kept(self) -> int:
         enclosures = (saying.text.enclosure for saying in self._sayings.values())

@@ -11,8 +11,6 @@ from alerting import attachments, cap_json
 from alerting.attachments.preparing import prepare
 from alerting.domain.cap import Resource
 from alerting.domain.delivery import Channel
-from alerting.domain.events import BatchReady
-from alerting.domain.lanes import Lane
 from alerting.persistence import tables
 from consumers import deliver
 from consumers.channel import Account, Secret, Text
@@ -59,30 +57,18 @@ async def said(town: Town, dispatch: int, to: Account) -> Text:
 
 
 async def saying(session: AsyncSession, town: Town, dispatch: int, to: Account) -> deliver.Saying:
-    found = await a_delivery(town)._saying(session, batch_of(dispatch, to), to)
-    assert found is not None
-    return found
+    return await saying_by(a_delivery(town), session, dispatch, to)
+
+
+async def saying_by(delivery: Delivery, session: AsyncSession, dispatch: int, to: Account) -> deliver.Saying:
+    row = await session.get_one(tables.Dispatch, dispatch)
+    return await delivery._saying(session, row, await session.get_one(tables.Alert, row.alert), to)
 
 
 def a_delivery(town: Town) -> Delivery:
     recorder: Recorder = None  # type: ignore[assignment]  # nothing is recorded here
     adapter = Telegram(Uploads(town.database), Chats(town.database, town.seal))
     return Delivery(town.database, adapter, None, recorder, town.seal)  # type: ignore[arg-type]
-
-
-def batch_of(dispatch: int, to: Account) -> BatchReady:
-    ends = datetime.now(UTC) + timedelta(hours=1)
-    return BatchReady(
-        batch=1,
-        dispatch=dispatch,
-        channel=to.channel,
-        account=to.name,
-        lane=Lane.EMERGENCY,
-        first=1,
-        last=1,
-        not_after=ends,
-        told=1,
-    )
 
 
 LINK = f"Mappa: {PUBLIC}/a/{MAP.sha256[:12]}"
@@ -164,11 +150,11 @@ async def test_a_worker_holds_no_more_of_pictures_than_it_has_room_for(
     delivery, to = a_delivery(everything), account(Channel.TELEGRAM)
     async with everything.database.read() as session:
         for dispatch in dispatches:
-            assert await delivery._saying(session, batch_of(dispatch, to), to) is not None
+            await saying_by(delivery, session, dispatch, to)
     assert [dispatch for dispatch, _ in delivery._sayings] == dispatches[-2:]
     monkeypatch.setattr(deliver, "MOST_BYTES_KEPT", 1)
     async with everything.database.read() as session:
-        assert await delivery._saying(session, batch_of(dispatches[0], to), to) is not None
+        await saying_by(delivery, session, dispatches[0], to)
     assert [dispatch for dispatch, _ in delivery._sayings] == [dispatches[0]], "what it needs now it holds all the same"
 
 
