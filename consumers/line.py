@@ -29,7 +29,7 @@ from alerting.persistence import Database, fallbacks, ledger
 from consumers import quiet
 from consumers.channel import Account, Text
 from consumers.mass_failure import MassFailure
-from consumers.pacing import MOST_SLOTS, Denied, Pacer, slots_of
+from consumers.pacing import HORIZON, MOST_SLOTS, Denied, Pacer, shorter, slots_of
 from consumers.quota import admit
 from consumers.turns import Turns
 
@@ -138,6 +138,7 @@ class Line:
         self._from_the_top = [(lane, self._ready[lane], self._held[lane]) for lane in Lane]
         self._slots: deque[float] = deque()
         self._slots_of_rate = slots_of(FIRST_RATE)
+        self._next_due = 0.0
         self._changed = asyncio.Event()
         self._calls: set[asyncio.Task[None]] = set()
         self._closed_until = 0.0
@@ -347,10 +348,14 @@ class Line:
                 asked_since = None
                 await self._until_changed(0.05 if lane is not None else None)
                 continue
+            if not lane.is_urgent and (early := self._next_due - time.monotonic()) > 0:
+                await self._until_changed(early)  # it would be denied
+                continue
             asked_since = asked_since or time.monotonic()
             halted_before = self._halted_at
             try:
-                answer = await self._pacer.lease(self.name, lane, slots=self._slice, want=self._wanted(lane))
+                slots = self._leased_at_once(lane)
+                answer = await self._pacer.lease(self.name, lane, slots=slots, want=self._wanted(lane))
             except (SQLAlchemyError, OSError) as error:
                 log.warning("leasing paused", account=self.name, error=type(error).__name__)
                 await asyncio.sleep(PAUSE_AFTER_TROUBLE)
@@ -369,6 +374,7 @@ class Line:
             if time.monotonic() < self._closed_until:
                 continue  # the provider slowed us down while we asked
             self._slots.extend(answer.slots)
+            self._next_due = answer.slots[-1] + 1 / answer.rate - HORIZON
             self._changed.set()
 
     def _is_open(self, lane: Lane) -> bool:
@@ -377,6 +383,9 @@ class Line:
     @property
     def _slice(self) -> int:
         return 1 if self.halted else self._slots_of_rate
+
+    def _leased_at_once(self, lane: Lane) -> int:
+        return self._slice if lane.is_urgent else shorter(self._slice)
 
     def _claimed_at_once(self, lane: Lane) -> int:
         """How many people of a batch one transaction claims."""

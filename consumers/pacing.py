@@ -21,7 +21,8 @@ from alerting.persistence import Database
 
 SLICE = 0.04  # seconds of the account's rate that one lease takes
 MOST_SLOTS = 600
-HORIZON = 0.05  # seconds ahead that the less urgent lanes may lease: what is urgent waits for these
+SHORTER = 0.6  # as much of it takes a lane that others may come before
+HORIZON = 0.005  # seconds before a slot is due that the less urgent lanes may lease it: what is urgent waits for these
 LOOKS_BACK = 0.025  # seconds of capacity that a late lease still gets: slots so old are spent at once, or spoil
 HOLD = 0.5  # seconds a lane with unmet demand keeps the lower ones out after its lease
 PROBE_EVERY = 5.0  # seconds between two texts to an account whose breaker is open
@@ -183,3 +184,8 @@ class Pacer:
 def slots_of(rate: float) -> int:
     """How many slots a lease takes: 40 ms of the rate, 600 at most."""
     return max(1, min(MOST_SLOTS, round(rate * SLICE)))
+
+
+def shorter(slots: int) -> int:
+    """How many of these a lane leases that others may come before: they would wait for all of them."""
+    return max(1, round(slots * SHORTER))
