@@ -2,7 +2,7 @@
 
 import sys
 
-PROCESSES = frozenset({"api", "relay", "feeds"})
+PROCESSES = frozenset({"api", "webhooks", "relay", "feeds"})
 
 
 def main() -> None:

@@ -395,14 +395,19 @@ class Publisher:
 class Consumer:
     """Takes messages from one queue, on a channel of its own, whenever the link is up.
 
+    Of those who take from one queue the one of the highest `priority` is given first, as long as its `prefetch` allows.
+
     `on_message` must only put the message somewhere; it is called from pika's callback. Should it fail all the
     same, that message goes to the dead letters, and the others are taken.
     """
 
-    def __init__(self, link: Link, queue: str, prefetch: int, on_message: Callable[[Incoming], None]) -> None:
+    def __init__(
+        self, link: Link, queue: str, prefetch: int, on_message: Callable[[Incoming], None], *, priority: int = 0
+    ) -> None:
         self._link = link
         self._queue = queue
         self._prefetch = prefetch
+        self._arguments = {"x-priority": priority} if priority else None
         self._on_message = on_message
         self._channel: Any = None
         self._stopped = False
@@ -437,7 +442,9 @@ class Consumer:
         channel.add_on_cancel_callback(lambda _: _close(channel))  # RabbitMQ 4.3 cancels where 3.10 closed
         channel.basic_qos(prefetch_count=self._prefetch, callback=lambda frame: _settle(limited, frame))
         await _in_time(limited, f"limit {self._queue}")
-        channel.basic_consume(self._queue, self._take, callback=lambda frame: _settle(consuming, frame))
+        channel.basic_consume(
+            self._queue, self._take, arguments=self._arguments, callback=lambda frame: _settle(consuming, frame)
+        )
         await _in_time(consuming, f"consume {self._queue}")
         self._channel = channel
 

@@ -1,8 +1,12 @@
-"""The processes of this package: `python -m alerting api | relay | feeds`. Each imports what it works with, no more."""
+"""The processes of this package: `python -m alerting api | webhooks | relay | feeds`.
+
+Each imports what it works with, no more.
+"""
 
 import asyncio
+import signal
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 import uvloop
@@ -10,28 +14,30 @@ import uvloop
 from alerting import garbage, logs
 from alerting.settings import Settings
 
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+REQUESTS_FINISH_WITHIN = 5  # seconds
+
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
 
 @app.command()
 def api() -> None:
     """Serve the HTTP API."""
-    import uvicorn
-
     from alerting.api.app import create_app
 
     settings = configured()
-    serving = create_app(settings)
-    garbage.look_for_seldom()
-    uvicorn.run(
-        serving,
-        host=settings.api_host,
-        port=settings.api_port,
-        loop="uvloop",
-        http="httptools",
-        access_log=False,
-        log_level="warning",
-    )
+    _serve(create_app(settings), settings.api_host, settings.api_port)
+
+
+@app.command()
+def webhooks() -> None:
+    """Serve what providers post, and nothing else, beside the API: so a flood of it makes no operator wait."""
+    from alerting.api.app import create_webhooks
+
+    settings = configured()
+    _serve(create_webhooks(settings), settings.api_host, settings.webhooks_port)
 
 
 @app.command()
@@ -79,6 +85,25 @@ def feeds() -> None:
     from alerting.feeds.asking import ask_sources
 
     run(ask_sources)
+
+
+def _serve(application: "FastAPI", host: str, port: int) -> None:
+    """Serve over HTTP until SIGTERM or SIGINT; requests under way have a few seconds then."""
+    import uvicorn
+
+    garbage.look_for_seldom()
+    # Uvicorn hears it as long as it serves, and ends; then it raises the signal anew, as if we had not.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    uvicorn.run(
+        application,
+        host=host,
+        port=port,
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        log_level="warning",
+        timeout_graceful_shutdown=REQUESTS_FINISH_WITHIN,
+    )
 
 
 def configured() -> Settings:

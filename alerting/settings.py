@@ -43,6 +43,7 @@ class Settings(BaseSettings):
 
     api_host: str = "127.0.0.1"
     api_port: int = 8000
+    webhooks_port: int = 8001
     metrics_host: str = Field(default="127.0.0.1", validation_alias="METRICS_HOST")
     metrics_port: int = Field(default=0, validation_alias="METRICS_PORT")
     """Where this process shows its /metrics; 0 for nowhere."""

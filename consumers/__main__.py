@@ -9,7 +9,7 @@ from typing import Annotated
 import structlog
 import typer
 
-from alerting import atlas, authorities, metrics
+from alerting import atlas, authorities, metrics, priority
 from alerting.domain.authority import Authority
 from alerting.domain.delivery import Channel, ChannelHalted
 from alerting.domain.lanes import Lane
@@ -34,9 +34,6 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 BATCHES_IN_HAND = 128
 """Prefetch, for each lane. It does no harm here: lanes have queues of their own, each slot is spent on the highest, and
 no number has more than a few in hand; so a hundred that wait do not stand before one that need not."""
-
-AFTER_ALERTS, AFTER_ANSWERS = 5, 10
-"""By how much who carries no alert gives way: somebody awaits an answer, nobody a receipt."""
 
 
 @app.command()
@@ -77,7 +74,13 @@ def deliver(
         metrics.begin_at_zero(map(str, Lane), str(channel))
         for lane in Lane:
             if lane.is_urgent or not urgent_only:
-                worker.takes(deliver_queue(channel, lane), delivery.take, prefetch=BATCHES_IN_HAND, at_once=4)
+                worker.takes(
+                    deliver_queue(channel, lane),
+                    delivery.take,
+                    prefetch=BATCHES_IN_HAND,
+                    at_once=4,
+                    before_others=urgent_only,  # it does nothing else, and is at it at once
+                )
         beside = {"recorder": recorder.run(), "watch for what is withdrawn": delivery.watch()}
         beside |= wiring.beside(adapter, accounts)
         await worker.run(tidy=delivery.tidy, drain=delivery.drain, beside=beside)
@@ -92,7 +95,7 @@ def receipts() -> None:
 
     async def work(settings: Settings) -> None:
         worker = Worker(settings, "receipts")
-        worker.give_way(AFTER_ANSWERS)
+        worker.give_way(priority.AFTER_ANSWERS)
         taking = Receipts(worker.database)
         worker.takes(RECEIPTS_QUEUE, taking.take, prefetch=1000, at_once=500)
         await worker.run(beside={"writing": taking.run()})
@@ -109,7 +112,7 @@ def inbound() -> None:
 
     async def work(settings: Settings) -> None:
         worker = Worker(settings, "inbound")
-        worker.give_way(AFTER_ALERTS)
+        worker.give_way(priority.AFTER_ALERTS)
         known = await _known(worker)
         page = ChoicesPage(settings.public_url, settings.key_bytes)
         links = DataLinks(settings.key_bytes, settings.public_url)
@@ -128,7 +131,7 @@ def desk() -> None:
 
     async def work(settings: Settings) -> None:
         worker = Worker(settings, "desk")
-        worker.give_way(AFTER_ANSWERS)
+        worker.give_way(priority.AFTER_ANSWERS)
         known = await _known(worker)
         reader = Reader(worker.database, known, worker.seal)
         errands = Errands(worker.database, known, worker.seal, settings, reader)
@@ -230,7 +233,7 @@ def reconcile() -> None:
 
     async def work(settings: Settings) -> None:
         worker = Worker(settings, "reconcile")
-        worker.give_way(AFTER_ANSWERS)
+        worker.give_way(priority.AFTER_ANSWERS)
         keeper = Keeper(worker.database)
         for lane in Lane:
             worker.takes(dead_queue(lane), keeper.take, prefetch=50)

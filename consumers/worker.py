@@ -16,10 +16,11 @@ import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from alerting import metrics, priority
+from alerting import metrics
 from alerting.amqp import BrokerAway, Consumer, Incoming, Link, Publisher, Unroutable, declares, declaring
 from alerting.ending import DRAIN_WITHIN, Ending, let_go
 from alerting.persistence import Database
+from alerting.priority import give_way_beside
 from alerting.sealing import Seal
 from alerting.settings import Settings
 from alerting.signs import Signs
@@ -58,19 +59,21 @@ class Worker:
         self._consumers: list[Consumer] = []
         self._queues: list[_Taking] = []
 
-    def takes(self, queue: str, handler: Handler, *, prefetch: int, at_once: int = 1) -> None:
-        """Hand every message of a queue to `handler`, `at_once` of them side by side."""
+    def takes(
+        self, queue: str, handler: Handler, *, prefetch: int, at_once: int = 1, before_others: bool = False
+    ) -> None:
+        """Hand every message of a queue to `handler`, `at_once` of them side by side.
+
+        `before_others`: those who take from it as well are given what we have no hand free for.
+        """
         taking = _Taking(queue, handler, at_once, self.database, self.signs)
         self._queues.append(taking)
-        self._consumers.append(Consumer(self._consuming, self.prefix + queue, prefetch, taking.put))
+        priority = int(before_others)
+        self._consumers.append(Consumer(self._consuming, self.prefix + queue, prefetch, taking.put, priority=priority))
 
     def give_way(self, by: int) -> None:
-        """Where the processors do not suffice, let those go first who carry alerts: `by` as for nice(1).
-
-        Not on SQLite, which one writes at a time: those who carry alerts would wait for who gave way amid its turn.
-        """
-        if not self.database.is_sqlite:
-            priority.give_way(by)
+        """Where the processors do not suffice, let those go first who carry alerts: `by` as for nice(1)."""
+        give_way_beside(self.database, by)
 
     async def until_database(self) -> None:
         """Wait, and say so on /status, until the database answers: for what must be read before the work begins."""

@@ -22,7 +22,7 @@ from consumers.local.serving import free_port
 
 ROOT = Path(__file__).parents[2]
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-READY_WITHIN = 120.0  # seconds: each of sixteen processes takes two of one core, and tests start two towns at once
+READY_WITHIN = 120.0  # seconds: each of eighteen processes takes two of one core, and tests start two towns at once
 STOPS_WITHIN = 15.0
 
 SIMULATORS = {
@@ -72,6 +72,7 @@ class Stack:
     with_sms: bool = False
     mqtt: str = ""
     api_port: int = field(default_factory=free_port)
+    webhooks_port: int = field(default_factory=free_port)
     whatsapp_port: int = field(default_factory=free_port)
     telegram_port: int = field(default_factory=free_port)
     email_port: int = field(default_factory=free_port)
@@ -95,6 +96,11 @@ class Stack:
     @property
     def api(self) -> str:
         return f"http://127.0.0.1:{self.api_port}"
+
+    @property
+    def webhooks(self) -> str:
+        """Where the providers post."""
+        return f"http://127.0.0.1:{self.webhooks_port}"
 
     @property
     def whatsapp_url(self) -> str:
@@ -134,6 +140,7 @@ class Stack:
             "ALERTING_SECRETS_FILE": str(self.where / "secrets.json"),
             "ALERTING_SOURCES_FOLDER": str(self.sources),
             "ALERTING_API_PORT": str(self.api_port),
+            "ALERTING_WEBHOOKS_PORT": str(self.webhooks_port),
             "ALERTING_SHARE_OF_LIMIT": str(self.share_of_limit),
             "WHATSAPP_URL": self.whatsapp_url,
             "TELEGRAM_URL": self.telegram_url,
@@ -197,7 +204,7 @@ class Stack:
 
     def write_simulator(self, name: str) -> Path:
         """The file of what a simulator is told."""
-        known = (self.authorities, Secrets(self._credentials), self.api)
+        known = (self.authorities, Secrets(self._credentials), self.webhooks)
         told = {
             "simulator-whatsapp": lambda: trial.whatsapp_settings(*known) | self.whatsapp,
             "simulator-telegram": lambda: trial.telegram_settings(*known) | self.telegram,

@@ -12,7 +12,8 @@ from consumers.local.private_mosquitto import broker_if_any
 from consumers.local.services import postgresql, rabbitmq
 from consumers.local.stack import ROOT, Stack, procfile
 
-API_PORT, WHATSAPP_PORT, TELEGRAM_PORT, SMS_PORT, EMAIL_PORT, SMTP_PORT = 8000, 9101, 9102, 9103, 9104, 9125
+API_PORT, WEBHOOKS_PORT = 8000, 8001
+WHATSAPP_PORT, TELEGRAM_PORT, SMS_PORT, EMAIL_PORT, SMTP_PORT = 9101, 9102, 9103, 9104, 9125
 WEB_PUSH_PORT, PANELS_PORT = 9106, 9107
 FIRST_METRICS_PORT = 9200
 SOURCE = "unione-valdera"
@@ -34,6 +35,7 @@ def up() -> int:
             database,
             share_of_limit=0.95,
             api_port=API_PORT,
+            webhooks_port=WEBHOOKS_PORT,
             whatsapp_port=WHATSAPP_PORT,
             telegram_port=TELEGRAM_PORT,
             email_port=EMAIL_PORT,

@@ -47,6 +47,7 @@ CONNECTIONS = 64
 JOINERS = 393480000000
 ONLY = (
     "api",
+    "webhooks",
     "relay",
     "fanout",
     "deliver-whatsapp",
@@ -75,7 +76,7 @@ def citizens(services: Services) -> Runs:
                 shown(count - before)
         beside_event = _emergencies(place)
         posts = joins(place.stack, JOINS_PER_S * SECONDS, JOINS_PER_S)
-        with posting(place.stack.api_port, posts) as posted:
+        with posting(place.stack.webhooks_port, posts) as posted:
             crowded = _emergencies(place)
             sent = posted()
         waits = _confirmed(place, sent)
@@ -86,7 +87,7 @@ def citizens(services: Services) -> Runs:
             ],
             key=lambda post: post.due,
         )
-        with posting(place.stack.api_port, mixed) as posted:
+        with posting(place.stack.webhooks_port, mixed) as posted:
             calls = posted()
     return {
         "reply.p50_ms": [float(np.median(waits))],

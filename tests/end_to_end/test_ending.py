@@ -19,7 +19,7 @@ from tests.end_to_end.town import IN_FORNACETTE, Town
 
 TEN_SECONDS = 10.0
 THE_MACHINE_IS_BUSY = 5.0
-"""Eight interpreters that start or end at once share two cores with the other tests."""
+"""So many interpreters that start or end at once share two cores with the other tests."""
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from secrets import token_hex
 import pika
 import pytest
 
-from alerting.amqp import BrokerAway, Incoming, Link, Outgoing, Publisher, Unroutable
+from alerting.amqp import BrokerAway, Consumer, Incoming, Link, Outgoing, Publisher, Unroutable
 from alerting.topology import Binding as Bound
 from alerting.topology import Exchange, Queue, Topology, topology
 from consumers.local.private_rabbitmq import PrivateRabbitMQ
@@ -172,6 +172,24 @@ async def test_a_queue_that_was_deleted_and_made_again_is_consumed_again(
             return bool(found)
 
         await until(said, within=60)
+
+
+async def test_who_goes_before_the_others_is_given_all_it_has_a_hand_free_for(
+    amqp_url: str, here: str, square: Topology
+) -> None:
+    found: dict[int, list[Incoming]] = {0: [], 1: []}
+    async with linked(amqp_url, square) as link:
+        queue = f"{here}banco"
+        consumers = [Consumer(link, queue, 3, found[rank].append, priority=rank) for rank in found]
+        for consumer in consumers:
+            await consumer._consume()
+        publisher = Publisher(link)
+        for number in range(3):
+            await publisher.publish(a_call(here, number))
+        await until(lambda: len(found[1]) == 3)
+        assert not found[0], "it has a hand free, and is not needed"
+        await publisher.publish(a_call(here, 4))
+        await until(lambda: len(found[0]) == 1)
 
 
 async def test_what_was_not_acknowledged_comes_again_on_the_next_connection(
