@@ -404,8 +404,8 @@ async def test_few_people_on_two_accounts_are_numbered_and_told_account_by_accou
         access.name: access.channel for access in (town.whatsapp, telegram)
     }
     async with town.database.read() as session:
-        addresses = {row.id: row.account for row in await session.scalars(select(tables.Address))}
-    on = {row.seq: addresses[row.address_id] for row in await town.deliveries(dispatch)}
+        on_account = select(tables.Delivery.seq, tables.Address.account).join(tables.Address)
+        on = dict((await session.execute(on_account.where(tables.Delivery.dispatch_id == dispatch))).all())
     assert all(on[seq] == batch.account for batch in batches for seq in range(batch.first, batch.last + 1))
     assert {event.routing_key for event in await town.outbox() if "deliver" in event.exchange} == {
         "whatsapp.emergency",
