@@ -29,7 +29,7 @@ from alerting.persistence import Database, fallbacks, ledger
 from consumers import quiet
 from consumers.channel import Account, Text
 from consumers.mass_failure import MassFailure
-from consumers.pacing import HORIZON, MOST_SLOTS, Denied, Pacer, shorter, slots_of
+from consumers.pacing import MOST_SLOTS, Denied, Pacer, asks_again_at, slots_of, slots_of_lane
 from consumers.quota import admit
 from consumers.turns import Turns
 
@@ -137,8 +137,9 @@ class Line:
         self._ready: dict[Lane, deque[Errand]] = {lane: deque() for lane in Lane}
         self._from_the_top = [(lane, self._ready[lane], self._held[lane]) for lane in Lane]
         self._slots: deque[float] = deque()
+        self._rate = FIRST_RATE
         self._slots_of_rate = slots_of(FIRST_RATE)
-        self._next_due = 0.0
+        self._asks_again_at = 0.0
         self._changed = asyncio.Event()
         self._calls: set[asyncio.Task[None]] = set()
         self._closed_until = 0.0
@@ -348,8 +349,8 @@ class Line:
                 asked_since = None
                 await self._until_changed(0.05 if lane is not None else None)
                 continue
-            if not lane.is_urgent and (early := self._next_due - time.monotonic()) > 0:
-                await self._until_changed(early)  # it would be denied
+            if not lane.is_urgent and (early := self._asks_again_at - time.monotonic()) > 0:
+                await self._until_changed(early)
                 continue
             asked_since = asked_since or time.monotonic()
             halted_before = self._halted_at
@@ -370,11 +371,11 @@ class Line:
             asked_since = None
             if self._halted_at != halted_before:
                 continue  # the breaker opened while we asked
-            self._slots_of_rate, self.halted = slots_of(answer.rate), answer.probes
+            self._rate, self._slots_of_rate, self.halted = answer.rate, slots_of(answer.rate), answer.probes
             if time.monotonic() < self._closed_until:
                 continue  # the provider slowed us down while we asked
             self._slots.extend(answer.slots)
-            self._next_due = answer.slots[-1] + 1 / answer.rate - HORIZON
+            self._asks_again_at = asks_again_at(answer)
             self._changed.set()
 
     def _is_open(self, lane: Lane) -> bool:
@@ -385,7 +386,7 @@ class Line:
         return 1 if self.halted else self._slots_of_rate
 
     def _leased_at_once(self, lane: Lane) -> int:
-        return self._slice if lane.is_urgent else shorter(self._slice)
+        return 1 if self.halted else slots_of_lane(self._rate, lane)
 
     def _claimed_at_once(self, lane: Lane) -> int:
         """How many people of a batch one transaction claims."""

@@ -19,10 +19,15 @@ from alerting import metrics
 from alerting.domain.lanes import Lane
 from alerting.persistence import Database
 
-SLICE = 0.04  # seconds of the account's rate that one lease takes
+SLICE, SHORTER_SLICE = 0.04, 0.025
+"""Seconds of the account's rate that one lease takes. The shorter one is for lanes that others may come before: what is
+urgent waits for what is leased already."""
+HORIZON, FAR_HORIZON = 0.005, 0.05
+"""Seconds before a slot is due that such a lane may lease it."""
+MANY = 1000.0
+"""So many texts a second are more than a process sends. For these the longer slice and the far horizon: two that work
+side by side would each wait for the other's slots to pass, 3,700 a second instead of 6,400."""
 MOST_SLOTS = 600
-SHORTER = 0.6  # as much of it takes a lane that others may come before
-HORIZON = 0.005  # seconds before a slot is due that the less urgent lanes may lease it: what is urgent waits for these
 LOOKS_BACK = 0.025  # seconds of capacity that a late lease still gets: slots so old are spent at once, or spoil
 HOLD = 0.5  # seconds a lane with unmet demand keeps the lower ones out after its lease
 PROBE_EVERY = 5.0  # seconds between two texts to an account whose breaker is open
@@ -64,8 +69,10 @@ UPDATE provider_rates
 RETURNING tat - :n / rate AS start, rate, halted_at, {returned} AS now
 """
 
+AHEAD = f"CASE WHEN rate < {MANY} THEN {HORIZON} ELSE {FAR_HORIZON} END"
+
 WAIT = """
-SELECT {greatest}(tat - c.now - :horizon, 0.005, probe_at - c.now{held}) AS wait, halted_at > 0 AS halted
+SELECT {greatest}(tat - c.now - {horizon}, 0.005, probe_at - c.now{held}) AS wait, halted_at > 0 AS halted
   FROM provider_rates, (SELECT {now} AS now) AS c
  WHERE account = :account
 """
@@ -118,7 +125,7 @@ def _lease_statement(lane: Lane, words: Words) -> tuple[TextClause, TextClause]:
         hold = f",\n       {kept} = CASE WHEN :want > :n THEN {start} + :n / rate + :hold ELSE {kept} END"
     admitted = [f"{HOLDS[above]} <= c.now" for above in lane.above]
     if not lane.is_urgent:
-        admitted.append("tat - c.now < :horizon")
+        admitted.append(f"tat - c.now < {AHEAD}")
     lease = LEASE.format(
         start=start,
         hold=hold,
@@ -129,7 +136,7 @@ def _lease_statement(lane: Lane, words: Words) -> tuple[TextClause, TextClause]:
         **asdict(words),
     )
     held = "".join(f", {HOLDS[above]} - c.now" for above in lane.above)
-    return text(lease), text(WAIT.format(held=held, **asdict(words)))
+    return text(lease), text(WAIT.format(held=held, horizon=AHEAD, **asdict(words)))
 
 
 class Pacer:
@@ -145,13 +152,11 @@ class Pacer:
         parameters: dict[str, object] = {"account": account, "n": float(slots)}
         if lane in HOLDS:
             parameters |= {"want": float(want), "hold": HOLD}
-        if not lane.is_urgent:
-            parameters["horizon"] = HORIZON
         # A lease lost in a power cut costs a slice of capacity, not a person.
         async with self._database.hasty() as connection:
             row = (await connection.execute(lease, parameters)).one_or_none()
             if row is None:
-                denied = (await connection.execute(ask, {"account": account, "horizon": HORIZON})).one_or_none()
+                denied = (await connection.execute(ask, {"account": account})).one_or_none()
         here = time.monotonic()
         metrics.LEASES.labels(str(lane), "denied" if row is None else "granted").inc()
         if row is not None:
@@ -181,11 +186,16 @@ class Pacer:
             await session.execute(filled, {"account": account, **parameters})
 
 
-def slots_of(rate: float) -> int:
-    """How many slots a lease takes: 40 ms of the rate, 600 at most."""
-    return max(1, min(MOST_SLOTS, round(rate * SLICE)))
+def slots_of(rate: float, seconds: float = SLICE) -> int:
+    """How many slots a lease takes: so much of the rate, 600 at most."""
+    return max(1, min(MOST_SLOTS, round(rate * seconds)))
 
 
-def shorter(slots: int) -> int:
-    """How many of these a lane leases that others may come before: they would wait for all of them."""
-    return max(1, round(slots * SHORTER))
+def slots_of_lane(rate: float, lane: Lane) -> int:
+    """The same for a lane: fewer where others may come before it."""
+    return slots_of(rate, SLICE if lane.is_urgent or rate >= MANY else SHORTER_SLICE)
+
+
+def asks_again_at(lease: Lease) -> float:
+    """When a lane that others may come before need ask again at the earliest: sooner it would be denied."""
+    return lease.slots[-1] + 1 / lease.rate - (HORIZON if lease.rate < MANY else FAR_HORIZON)

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from alerting.domain.lanes import Lane
-from consumers.pacing import HOLD, HORIZON, Denied, Lease, Pacer, slots_of
+from consumers.pacing import HOLD, HORIZON, Denied, Lease, Pacer, asks_again_at, slots_of, slots_of_lane
 from tests.integration.engine import WHATSAPP, Town
 
 CAP = 80.0
@@ -151,4 +151,17 @@ async def test_accounts_do_not_wait_for_each_other(town: Town) -> None:
 
 @pytest.mark.parametrize(("rate", "slots"), [(0.5, 1), (30, 1), (80, 3), (1000, 40), (1e6, 600)])
 def test_a_lease_takes_forty_milliseconds_of_the_rate(rate: float, slots: int) -> None:
-    assert slots_of(rate) == slots
+    assert slots_of(rate) == slots == slots_of_lane(rate, Lane.FLASH)
+
+
+@pytest.mark.parametrize(("rate", "slots"), [(0.5, 1), (30, 1), (80, 2), (999, 25), (1000, 40), (1e6, 600)])
+def test_a_lane_that_others_may_come_before_leases_less_where_a_process_can_use_it_up(rate: float, slots: int) -> None:
+    assert slots_of_lane(rate, Lane.REPLY) == slots_of_lane(rate, Lane.ROUTINE) == slots
+
+
+async def test_who_asks_again_when_told_to_is_not_denied(town: Town) -> None:
+    pacer = Pacer(town.database)
+    for _ in range(5):
+        lease = await pacer.lease(WHATSAPP, Lane.ROUTINE, slots=2, want=500)
+        assert isinstance(lease, Lease)
+        await asyncio.sleep(asks_again_at(lease) - time.monotonic())
