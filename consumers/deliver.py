@@ -111,7 +111,7 @@ class Delivery:
             account = await self._accounts.get(batch.account)
         except KeyError:
             return await bury(self._database, message, "orphan", f"no authority has the account {batch.account}")
-        async with self._database.glance() as session:
+        async with self._database.read() as session:
             row, saying = await self._row_and_saying(session, batch, account)
         if saying is None or row is None or not _same(row, batch):
             sentence = f"batch {batch.batch} of dispatch {batch.dispatch} is not in the database"
@@ -330,7 +330,7 @@ class Delivery:
             tables.Dispatch.id.in_(dispatches),
             or_(tables.Dispatch.withdrawn_at.is_not(None), tables.Dispatch.not_after <= _now()),
         )
-        async with self._database.glance() as session:
+        async with self._database.read() as session:
             return set((await session.scalars(of_these)).all())
 
     # ── housekeeping ────────────────────────────────────────────────────────────────────────────────

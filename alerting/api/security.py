@@ -114,7 +114,7 @@ async def recognise(database: Database, authorization: str | None) -> Actor:
     query = select(tables.Actor.name, tables.Actor.role, tables.Actor.authority).where(
         tables.Actor.token_hash == hash_of(token.strip()), tables.Actor.revoked_at.is_(None)
     )
-    async with database.glance() as session:
+    async with database.read() as session:
         found = (await session.execute(query)).one_or_none()
     if found is None:
         raise _unknown("this token is not known, or was revoked: ask an administrator for another")

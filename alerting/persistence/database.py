@@ -21,11 +21,7 @@ class Database:
         self.engine = _sqlite(url) if self.is_sqlite else _postgresql(url, pool_size)
         self._hasty = None if self.is_sqlite else _postgresql(url, 4, hasty=True)
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
-        single, hasty = self.engine, self.engine
-        if self._hasty is not None:
-            single = self.engine.execution_options(isolation_level="AUTOCOMMIT")
-            hasty = self._hasty.execution_options(isolation_level="READ COMMITTED")
-        self._glances = async_sessionmaker(single, expire_on_commit=False)
+        hasty = self._hasty.execution_options(isolation_level="READ COMMITTED") if self._hasty else self.engine
         self._hasty_sessions = async_sessionmaker(hasty, expire_on_commit=False)
         self._turn = Turn(Path(f"{self.engine.url.database}.turn")) if self.is_sqlite else None
 
@@ -33,15 +29,6 @@ class Database:
     async def read(self) -> AsyncIterator[AsyncSession]:
         """A session that changes nothing."""
         async with self._sessions() as session:
-            yield session
-
-    @asynccontextmanager
-    async def glance(self) -> AsyncIterator[AsyncSession]:
-        """As `read`, for a few quick queries: on PostgreSQL each is one trip, where a transaction makes two more.
-
-        What is committed between two of them is seen by the second, as it is there.
-        """
-        async with self._glances() as session:
             yield session
 
     @asynccontextmanager
