@@ -21,6 +21,7 @@ from alerting.domain.rendering import ROME
 from alerting.persistence import tables
 from alerting.postmarks import Postmarks
 from alerting.subscribing import Subscriber, find, join, shut
+from consumers import fanout
 from consumers.fanout import FanOut
 from consumers.inbound import Inbound
 from tests.integration.calcinaia import (
@@ -223,6 +224,7 @@ async def test_who_changes_the_order_while_a_fan_out_goes_from_account_to_accoun
                 await session.flush()
             return looked_at
 
+        monkeypatch.setattr(fanout, "FEW", 0)
         monkeypatch.setattr(fanning, "_of_account", then_they_change)
         assert await fanning.fan_out(dispatch)
         async with database.read() as session:

@@ -404,7 +404,10 @@ async def test_few_people_on_two_accounts_are_numbered_and_told_account_by_accou
         access.name: access.channel for access in (town.whatsapp, telegram)
     }
     async with town.database.read() as session:
-        on_account = select(tables.Delivery.seq, tables.Address.account).join(tables.Address)
+        joined = tables.Address.id == tables.Delivery.address_id
+        on_account = select(tables.Delivery.seq, tables.Address.account).join_from(
+            tables.Delivery, tables.Address, joined
+        )
         on = dict((await session.execute(on_account.where(tables.Delivery.dispatch_id == dispatch))).all())
     assert all(on[seq] == batch.account for batch in batches for seq in range(batch.first, batch.last + 1))
     assert {event.routing_key for event in await town.outbox() if "deliver" in event.exchange} == {
