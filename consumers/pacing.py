@@ -22,11 +22,8 @@ from alerting.persistence import Database
 SLICE, SHORTER_SLICE = 0.04, 0.025
 """Seconds of the account's rate that one lease takes. The shorter one is for lanes that others may come before: what is
 urgent waits for what is leased already."""
-HORIZON, FAR_HORIZON = 0.005, 0.05
+HORIZON = 0.005
 """Seconds before a slot is due that such a lane may lease it."""
-MANY = 1000.0
-"""So many texts a second are more than a process sends. For these the longer slice and the far horizon: two that work
-side by side would each wait for the other's slots to pass, 3,700 a second instead of 6,400."""
 MOST_SLOTS = 600
 LOOKS_BACK = 0.025  # seconds of capacity that a late lease still gets: slots so old are spent at once, or spoil
 HOLD = 0.5  # seconds a lane with unmet demand keeps the lower ones out after its lease
@@ -68,8 +65,6 @@ UPDATE provider_rates
  WHERE account = :account AND (halted_at = 0 OR probe_at <= c.now) AND {admitted}
 RETURNING tat - :n / rate AS start, rate, halted_at, {returned} AS now
 """
-
-AHEAD = f"CASE WHEN rate < {MANY} THEN {HORIZON} ELSE {FAR_HORIZON} END"
 
 WAIT = """
 SELECT {greatest}(tat - c.now - {horizon}, 0.005, probe_at - c.now{held}) AS wait, halted_at > 0 AS halted
@@ -125,7 +120,7 @@ def _lease_statement(lane: Lane, words: Words) -> tuple[TextClause, TextClause]:
         hold = f",\n       {kept} = CASE WHEN :want > :n THEN {start} + :n / rate + :hold ELSE {kept} END"
     admitted = [f"{HOLDS[above]} <= c.now" for above in lane.above]
     if not lane.is_urgent:
-        admitted.append(f"tat - c.now < {AHEAD}")
+        admitted.append(f"tat - c.now < {HORIZON}")
     lease = LEASE.format(
         start=start,
         hold=hold,
@@ -136,7 +131,7 @@ def _lease_statement(lane: Lane, words: Words) -> tuple[TextClause, TextClause]:
         **asdict(words),
     )
     held = "".join(f", {HOLDS[above]} - c.now" for above in lane.above)
-    return text(lease), text(WAIT.format(held=held, horizon=AHEAD, **asdict(words)))
+    return text(lease), text(WAIT.format(held=held, horizon=HORIZON, **asdict(words)))
 
 
 class Pacer:
@@ -193,9 +188,9 @@ def slots_of(rate: float, seconds: float = SLICE) -> int:
 
 def slots_of_lane(rate: float, lane: Lane) -> int:
     """The same for a lane: fewer where others may come before it."""
-    return slots_of(rate, SLICE if lane.is_urgent or rate >= MANY else SHORTER_SLICE)
+    return slots_of(rate, SLICE if lane.is_urgent else SHORTER_SLICE)
 
 
 def asks_again_at(lease: Lease) -> float:
     """When a lane that others may come before need ask again at the earliest: sooner it would be denied."""
-    return lease.slots[-1] + 1 / lease.rate - (HORIZON if lease.rate < MANY else FAR_HORIZON)
+    return lease.slots[-1] + 1 / lease.rate - HORIZON

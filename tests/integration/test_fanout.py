@@ -422,3 +422,20 @@ async def test_without_an_account_for_it_nobody_is_told_and_the_alert_is_over(to
     await town.run("UPDATE channel_accounts SET live = false")
     await town.fan_out(dispatch)
     await assert_whole(town, dispatch, 0)
+
+
+async def test_who_was_many_when_it_was_killed_and_is_few_now_is_not_numbered_twice(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, people in (("FEW", 0), ("FIRST_PAGE", 4), ("PAGE", 4)):
+        monkeypatch.setattr(fanout, name, people)
+    await town.subscribe(9)
+    dispatch = await town.issue()
+    with monkeypatch.context() as plugged:
+        dies_after(1, plugged)
+        with pytest.raises(Killed):
+            await town.fan_out(dispatch)
+    assert 0 < len(await town.deliveries(dispatch)) < 9
+    monkeypatch.setattr(fanout, "FEW", 1_000)
+    await town.fan_out(dispatch)
+    await assert_whole(town, dispatch, 9)

@@ -154,8 +154,8 @@ def test_a_lease_takes_forty_milliseconds_of_the_rate(rate: float, slots: int) -
     assert slots_of(rate) == slots == slots_of_lane(rate, Lane.FLASH)
 
 
-@pytest.mark.parametrize(("rate", "slots"), [(0.5, 1), (30, 1), (80, 2), (999, 25), (1000, 40), (1e6, 600)])
-def test_a_lane_that_others_may_come_before_leases_less_where_a_process_can_use_it_up(rate: float, slots: int) -> None:
+@pytest.mark.parametrize(("rate", "slots"), [(0.5, 1), (30, 1), (80, 2), (1000, 25), (1e6, 600)])
+def test_a_lane_that_others_may_come_before_leases_less(rate: float, slots: int) -> None:
     assert slots_of_lane(rate, Lane.REPLY) == slots_of_lane(rate, Lane.ROUTINE) == slots
 
 
