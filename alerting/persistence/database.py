@@ -163,4 +163,10 @@ def _sqlite(url: str) -> AsyncEngine:
                 connection.info["synchronous"] = writes
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
+    @event.listens_for(sync_engine, "invalidate")
+    def _roll_back(connection: Any, *_: Any) -> None:
+        # Whoever is cancelled within a statement has the connection closed. SQLite keeps a closed one, with the lock
+        # of its transaction, for as long as anybody still holds a cursor of it, as the traceback does.
+        connection.rollback()
+
     return engine
