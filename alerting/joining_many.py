@@ -64,11 +64,15 @@ class Joining:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """How many were new; how many were there or came twice; who could not join, by place in the list, and why."""
+    """How many were new; how many were there or came twice; who could not join, by place in the list, and why.
+
+    `left` are those who had left and were not brought back, by their places.
+    """
 
     new: int
     existing: int
     refused: tuple[tuple[int, SecondAddressTaken], ...]
+    left: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +89,30 @@ class Brought:
 
 
 async def join_many(
-    session: AsyncSession, people: Sequence[Joining], seal: Seal, *, keyword: str, now: datetime
+    session: AsyncSession,
+    people: Sequence[Joining],
+    seal: Seal,
+    *,
+    keyword: str,
+    now: datetime,
+    brings_back: bool = True,
 ) -> Joined:
-    """Subscribe everybody who is not in yet, and give those who are the addresses that are missing."""
+    """Subscribe everybody who is not in yet, and give those who are the addresses that are missing.
+
+    `brings_back` False: whoever had left stays away, as where it is not they who ask.
+    """
     keys = [[(one.access.name, seal.fingerprint(known_by(one.address))) for one in p.everywhere] for p in people]
     owners = await _owners(session, [key for some in keys for key in some])
+    left = frozenset() if brings_back else await _left(session, people, keys, owners)
     known = {owners[first] for one, (first, *_) in zip(people, keys, strict=True) if one.also and first in owners}
     sorting = Sorting(owners, await _reached(session, sorted(known)))
     for index, one in enumerate(people):
-        sorting.add(index, one, keys[index])
+        if index not in left:
+            sorting.add(index, one, keys[index])
     ids = await _settle(session, {index: people[index] for index in sorting.new}, now)
     await _reach(session, sorting.addresses, ids, seal, keyword, now)
-    return Joined(len(ids), len(people) - len(ids) - len(sorting.refused), tuple(sorting.refused))
+    there = len(people) - len(ids) - len(sorting.refused) - len(left)
+    return Joined(len(ids), there, tuple(sorting.refused), left)
 
 
 async def bring_many(
@@ -114,9 +130,7 @@ async def bring_many(
     """
     keys = [[(one.access.name, seal.fingerprint(known_by(one.address))) for one in p.everywhere] for p in people]
     owners = await _owners(session, [key for some in keys for key in some])
-    # Only now: somebody who leaves between the two is not found as an owner, and has left when this looks.
-    gone = await _gone(session, people, {key for some in keys for key in some if key not in owners})
-    left = {index for index, some in enumerate(keys) if any(key[1] in gone for key in some if key not in owners)}
+    left = await _left(session, people, keys, owners)
     known = {owners[key] for some in keys if len(some) > 1 for key in some if key in owners}
     sorting = Sorting(owners, await _reached(session, sorted(known)))
     for index, one in enumerate(people):
@@ -130,23 +144,30 @@ async def bring_many(
     return Brought(
         frozenset(sorting.new),
         frozenset(one.index for one in sorting.addresses if one.owner >= 0),
-        frozenset(left),
+        left,
         frozenset(sorting.without),
     )
 
 
-async def _gone(session: AsyncSession, people: Sequence[Joining], unknown: Iterable[Key]) -> set[bytes]:
-    """The fingerprints of those whom this authority has ever known to leave, on whichever channel."""
+async def _left(
+    session: AsyncSession, people: Sequence[Joining], keys: Sequence[Sequence[Key]], owners: Mapping[Key, int]
+) -> frozenset[int]:
+    """Whom this authority has ever known to leave, on whichever channel, and does not know now; by their places.
+
+    Asked after `owners` was: somebody who leaves between the two is not found as an owner, and has left when this
+    looks.
+    """
+    unknown = [{fingerprint for account, fingerprint in some if (account, fingerprint) not in owners} for some in keys]
     codes = {one.who.authority.code for one in people}
     gone: set[bytes] = set()
-    for some in _parts(sorted({fingerprint for _, fingerprint in unknown})):
+    for some in _parts(sorted(set().union(*unknown))):
         leaving = select(tables.Consent.fingerprint).where(
             _among(session, tables.Consent.fingerprint, some),
             tables.Consent.what == "leave",
             tables.Consent.authority.in_(codes),
         )
         gone.update(bytes(fingerprint) for fingerprint in await session.scalars(leaving) if fingerprint)
-    return gone
+    return frozenset(index for index, theirs in enumerate(unknown) if theirs & gone)
 
 
 async def _staying(session: AsyncSession, recipients: Sequence[int]) -> set[int]:

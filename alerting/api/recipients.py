@@ -69,6 +69,7 @@ router = APIRouter(prefix="/recipients", tags=["recipients"], route_class=Guarde
 
 REGISTERED = "registered by staff"
 REMOVED = "removed by staff"
+HAS_LEFT = "had left, and no list brings anybody back: register them by themselves when they ask for it again"
 PRIVATE = {"Cache-Control": "no-store"}
 Accounts = dict[tuple[Channel, bool], ChannelAccess]
 """By channel, and whether for live texts."""
@@ -123,7 +124,10 @@ async def register(
 async def register_many(
     said: RecipientsIn, parts: Parts = Depends(parts_of), actor: Actor = Depends(may(Doing.REGISTER))
 ) -> RegisteredOut:
-    """For trials and imports: one transaction. Whoever cannot be registered is named by index, the rest is."""
+    """For trials and imports: one transaction. Whoever cannot be registered is named by index, the rest is.
+
+    Nor can whoever had left: they are registered by themselves, when they ask.
+    """
     authority = authority_for(actor, said.authority, parts.authorities)
     accounts = await _accounts(parts, authority)
     people: dict[int, Joining] = {}
@@ -137,9 +141,12 @@ async def register_many(
             refused.append(RefusedPerson(index=index, detail=str(error)))
     now = datetime.now(UTC)
     async with parts.database.write() as session:
-        joined = await joining_many.join_many(session, list(people.values()), parts.seal, keyword=REGISTERED, now=now)
+        joined = await joining_many.join_many(
+            session, list(people.values()), parts.seal, keyword=REGISTERED, now=now, brings_back=False
+        )
         indices = list(people)
         refused += [RefusedPerson(index=indices[at], detail=str(_refused(taken))) for at, taken in joined.refused]
+        refused += [RefusedPerson(index=indices[at], detail=HAS_LEFT) for at in joined.left]
         await audit.write(
             session,
             at=now,

@@ -174,6 +174,20 @@ async def test_two_batches_with_the_same_people_register_them_once(town: Town) -
     assert (await town.ask("GET", "/v1/recipients/count")).body["recipients"] == 300
 
 
+async def test_a_batch_brings_nobody_back_who_had_left_and_the_counter_does(town: Town) -> None:
+    luigi = {"channel": "whatsapp", "address": "333 765 43 21"}
+    recipient = (await town.ask("POST", "/v1/recipients", json=MARIA)).body["id"]
+    await town.ask("DELETE", f"/v1/recipients/{recipient}")
+    said = await town.ask("POST", "/v1/recipients/batch", json={"items": [luigi, MARIA]})
+    assert (said.body["created"], said.body["existing"]) == (1, 0)
+    [refused] = said.body["refused"]
+    assert refused["index"] == 1
+    assert "had left" in refused["detail"]
+    assert (await town.ask("POST", "/v1/recipients", json=MARIA)).status == 201
+    again = await town.ask("POST", "/v1/recipients/batch", json={"items": [luigi, MARIA]})
+    assert (again.body["created"], again.body["existing"], again.body["refused"]) == (0, 2, [])
+
+
 # ── a second address ────────────────────────────────────────────────────────────────────────────────
 
 GINO = {"channel": "telegram", "address": "123456789"}
@@ -202,6 +216,9 @@ async def test_a_person_may_have_a_second_address_and_who_is_there_gets_the_one_
             assert sum(one["recipients"] for one in preview["by_account"]) - preview["place_unknown"] == 1, "told once"
             assert (await town.ask("DELETE", f"/v1/recipients/{person.id}")).status == 204
             assert await reached(town, person.id) == []
+            for one in (MARIA, GINO):  # a batch brings nobody back: it must not know them
+                erasure = {"channel": one["channel"], "address": one["address"]}
+                assert (await town.ask("POST", "/v1/recipients/erasures", json=erasure)).status == 204
     proofs = [(row.what, str(row.channel)) for row in await town.rows(tables.Consent)]
     assert {proof: proofs.count(proof) for proof in proofs} == {
         (what, channel): 8 for what in ("join", "leave") for channel in ("whatsapp", "telegram")
