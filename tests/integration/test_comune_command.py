@@ -18,7 +18,7 @@ from alerting.authorities import FOLDER, load
 from alerting.authorities.checkup import TO_FILL_IN
 from alerting.authorities.online import ask
 from alerting.comune_command import app
-from alerting.desk.handing import Desks, HandingOver
+from alerting.desk.handing import Desks
 from alerting.enrolling import enrol
 from alerting.persistence import Database, tables
 from alerting.settings import Settings
@@ -285,10 +285,8 @@ async def says(desk: Desk, words: str, account: str = "whatsapp.santa-fiora") ->
     async with desk.database.write() as session:
         row = await session.get_one(tables.InboundMessage, inbound)
         row.account = account
-        handing = HandingOver(session, SEAL)
-        answer = await desk.inbound._handle(session, row, handing)
-        await handing.finish()
-    return answer.words if answer else None
+        answers = await desk.inbound.heed(session, [row])
+    return answers[0].words if answers else None
 
 
 @one_database

@@ -13,7 +13,6 @@ import pytest
 from sqlalchemy import select
 
 from alerting import authorities, costs, subscribing, wire
-from alerting.desk.handing import HandingOver
 from alerting.domain.authority import ChannelAccess
 from alerting.domain.delivery import Channel, Progress, Reason
 from alerting.domain.events import BatchReady, ReceiptCame
@@ -687,8 +686,7 @@ async def test_whoever_writes_from_there_again_is_reached_there_again(town: Town
         row.sealed = town.seal.seal(json.dumps(said))
         session.add(row)
         await session.flush()
-        handing = HandingOver(session, town.seal)
-        await Inbound(town.database, town.authorities, town.seal)._handle(session, row, handing)
+        await Inbound(town.database, town.authorities, town.seal).heed(session, [row])
     second = await town.issue()
     await town.fan_out(second)
     assert await stands(town, second) == [("telegram", "WAITING")]
