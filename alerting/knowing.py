@@ -73,7 +73,7 @@ class TextSent:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """All of it. `subscription` is their row, with whatever they have chosen."""
+    """All of it. `subscription` is their row, with whatever they have chosen; empty where they are not subscribed."""
 
     authority: str
     subscription: dict[str, Any]
@@ -100,11 +100,6 @@ async def what_is_known(session: AsyncSession, recipient: tables.Recipient, seal
     rows = (await session.execute(of_them)).all()
     places = select(tables.Place).where(tables.Place.recipient_id == recipient.id).order_by(tables.Place.id)
     prints = [one for row, _ in rows for one in (row.fingerprint, row.other_fingerprint) if one is not None]
-    proofs = (
-        select(tables.Consent)
-        .where(tables.Consent.authority == recipient.authority, tables.Consent.fingerprint.in_(prints))
-        .order_by(tables.Consent.id)
-    )
     return Known(
         recipient.authority,
         {c.key: getattr(recipient, c.key) for c in recipient.__table__.columns if c.key not in OURS_ALONE},
@@ -121,12 +116,28 @@ async def what_is_known(session: AsyncSession, recipient: tables.Recipient, seal
             if row.sealed is not None
         ),
         tuple(KnownPlace(one.label, one.area, one.lat, one.lon) for one in await session.scalars(places)),
-        tuple(
-            Proof(one.what, one.keyword, one.channel, one.said_at, one.at, one.policy_version, one.policy_sha256)
-            for one in await session.scalars(proofs)
-        ),
+        await _proofs(session, recipient.authority, prints),
         await _texts(session, [row.id for row, _ in rows]),
         await persons.known_of(session, recipient.authority, prints, seal),
+    )
+
+
+async def what_is_left(session: AsyncSession, authority: str, fingerprints: Sequence[bytes], seal: Seal) -> Known:
+    """Of whoever is called so and is not subscribed, or not any more: their proofs, and what the desk holds."""
+    proofs = await _proofs(session, authority, fingerprints)
+    desk = await persons.known_of(session, authority, fingerprints, seal)
+    return Known(authority, {}, (), (), proofs, (), desk)
+
+
+async def _proofs(session: AsyncSession, authority: str, fingerprints: Sequence[bytes]) -> tuple[Proof, ...]:
+    theirs = (
+        select(tables.Consent)
+        .where(tables.Consent.authority == authority, tables.Consent.fingerprint.in_(fingerprints))
+        .order_by(tables.Consent.id)
+    )
+    return tuple(
+        Proof(one.what, one.keyword, one.channel, one.said_at, one.at, one.policy_version, one.policy_sha256)
+        for one in await session.scalars(theirs)
     )
 
 

@@ -1,4 +1,4 @@
-"""People whom the staff registers or removes because they asked for it. No answer ever tells an address."""
+"""People whom the staff registers or removes because they asked for it. Only an export of theirs tells an address."""
 
 import asyncio
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ from alerting.api.schemas import (
     SEES_NO_PERSON,
     AddressIn,
     AreaShare,
+    AskingIn,
     ChoicesIn,
     ChoicesOut,
-    ErasureIn,
     PersonIn,
     PlaceIn,
     PlaceOut,
@@ -59,7 +59,7 @@ from alerting.domain.recipients import (
     telegram_chat,
 )
 from alerting.joining_many import Joining
-from alerting.knowing import what_is_known
+from alerting.knowing import what_is_known, what_is_left
 from alerting.persistence import tables
 from alerting.subscribing import SecondAddressTaken, Subscriber
 from geo.areas import UnknownArea
@@ -339,8 +339,34 @@ async def export(
     return JSONResponse(known, headers=PRIVATE)
 
 
+@router.post("/exports", summary="Export what is known of whoever has an address")
+async def export_by_address(
+    said: AskingIn, parts: Parts = Depends(parts_of), actor: Actor = Depends(may(Doing.EXPORT))
+) -> JSONResponse:
+    """Also of who is not subscribed, or not any more: proofs that they were, what they reported to the desk."""
+    authority = authority_for(actor, said.authority, parts.authorities)
+    who, now = _reached_at(said, False, authority, await _accounts(parts, authority)), datetime.now(UTC)
+    async with parts.database.write() as session:
+        address = await subscribing.find(session, who, parts.seal)
+        if address is not None:
+            row = await session.get_one(tables.Recipient, address.recipient_id)
+            known = await what_is_known(session, row, parts.seal)
+        else:
+            fingerprint = parts.seal.fingerprint(known_by(who.address))
+            known = await what_is_left(session, authority.code, [fingerprint], parts.seal)
+        await audit.write(
+            session,
+            at=now,
+            actor=actor.name,
+            action="export",
+            subject=authority.code,
+            recipient=address.recipient_id if address else None,
+        )
+    return JSONResponse(known.as_json(), headers=PRIVATE)
+
+
 @router.post("/erasures", status_code=204, summary="Erase a person, subscribed or not")
-async def erase(said: ErasureIn, parts: Parts = Depends(parts_of), actor: Actor = Depends(may(Doing.REGISTER))) -> None:
+async def erase(said: AskingIn, parts: Parts = Depends(parts_of), actor: Actor = Depends(may(Doing.REGISTER))) -> None:
     """By an address of theirs: they are removed, and taken out of every proof of this authority.
 
     One answer whether anybody was there: nobody can ask who is subscribed.

@@ -459,8 +459,8 @@ class AddressIn(Input):
     )
 
 
-class ErasureIn(AddressIn):
-    """Somebody who asks to be erased, by an address of theirs."""
+class AskingIn(AddressIn):
+    """Somebody who asks for what is known of them, or to be erased, by an address of theirs."""
 
     authority: Name | None = None
 

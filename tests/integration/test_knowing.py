@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -81,6 +82,37 @@ async def test_an_admin_exports_it_and_the_audit_says_so(town: Town) -> None:
     assert (answer.status, answer.body["addresses"][0]["address"]) == (200, ANNA.address)
     (entry,) = await town.audited("export")
     assert entry.details == {"recipient": recipient} and ANNA.address[1:] not in repr(vars(entry))
+
+
+async def test_whoever_asks_at_the_counter_is_told_also_where_they_are_subscribed_no_more(town: Town) -> None:
+    maria = citizen(1234567, "santa-fiora")
+    asks = {"authority": "santa-fiora", "channel": "whatsapp", "address": maria.address}
+
+    async def told(**other: str) -> dict[str, Any]:
+        answer = await town.ask("POST", "/v1/recipients/exports", "admin", json=asks | other)
+        assert (answer.status, answer.headers["Cache-Control"]) == (200, "no-store")
+        return dict(answer.body)
+
+    recipient = await reported(town, maria)
+    assert await told() == (await town.ask("GET", f"/v1/recipients/{recipient}/known", "admin")).body
+    async with town.database.write() as session:
+        await leave(session, maria, town.seal, keyword="disattiva", now=NOW)
+    known = await told()
+    assert (known["subscription"], known["addresses"], known["places"], known["texts"]) == ({}, [], [], [])
+    assert [(one["what"], one["keyword"]) for one in known["proofs"]] == [
+        ("join", "attiva comune amico"),
+        ("leave", "disattiva"),
+    ]
+    assert [one["said"] for one in known["desk"]["reports"]] == [["Buca in via Roma"]]
+    stranger = await told(address=citizen(7654321).address)
+    assert (stranger["proofs"], stranger["desk"]["reports"], stranger["desk"]["wrote_at"]) == ([], [], None)
+    assert (await told(authority="calcinaia"))["proofs"] == [], "each comune tells of itself"
+    assert (await town.ask("POST", "/v1/recipients/exports", json=asks)).status == 403, "an operator sees no numbers"
+    assert [entry.details.get("recipient") for entry in await town.audited("export")] == [
+        recipient,
+        recipient,
+        *[None] * 3,
+    ]
 
 
 async def test_who_is_erased_is_in_no_table_any_more_and_nobody_learns_whether_they_were(town: Town) -> None:
