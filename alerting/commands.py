@@ -15,6 +15,7 @@ from alerting import (
     dead_letters_command,
     growth,
     monthly,
+    monthly_page,
     processes,
     subscribers_command,
 )
@@ -142,7 +143,7 @@ def report(
             found = await monthly.read(session, known[comune], span, today, exact=True)
         await database.close()
         out.mkdir(parents=True, exist_ok=True)
-        for suffix, written in (("html", monthly.page(found)), ("csv", monthly.rows(found))):
+        for suffix, written in (("html", monthly_page.page(found)), ("csv", monthly.rows(found))):
             file = out / f"avvisi-{comune}-{span.name}.{suffix}"
             file.write_text(written, encoding="utf-8", newline="")
             typer.echo(str(file))

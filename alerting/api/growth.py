@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 
 from alerting import growth as growing
-from alerting import monthly
+from alerting import monthly, monthly_page
 from alerting.actors import Actor
 from alerting.api.parts import Parts, parts_of
 from alerting.api.problems import refusal
@@ -105,7 +105,7 @@ async def report(
     """In Italian, with the eleven months before it. It needs nothing from anywhere, and prints on A4."""
     found = await _month(authority, month, parts, actor)
     headers = {"Content-Security-Policy": NO_ADDRESSES, "Cache-Control": "private, no-store"}
-    return Response(monthly.page(found), media_type="text/html; charset=utf-8", headers=headers)
+    return Response(monthly_page.page(found), media_type="text/html; charset=utf-8", headers=headers)
 
 
 @router.get(

@@ -17,6 +17,7 @@ from alerting.api.security import create_actor
 from alerting.desk import appointments, letters, reports
 from alerting.domain.appointments import in_words
 from alerting.domain.desk import PhotoState
+from alerting.domain.rendering import ROME
 from alerting.persistence import tables
 from alerting.subscribing import Subscriber
 from consumers.desk import Errands, Reader
@@ -205,6 +206,9 @@ async def test_figures_say_how_much_the_trial_is_used(town: Town) -> None:
         ("luci", 1, {"new": 1}),
     ]
     assert months[0]["solution_hours"] is not None
+    month = f"{datetime.now(ROME):%Y-%m}"
+    rows = await town.ask("GET", f"/v1/authorities/santa-fiora/report.csv?month={month}", "olga")
+    assert rows.body.splitlines()[-1].endswith(";2;1;1"), "and the month's report says so too"
 
 
 # ── at the door ─────────────────────────────────────────────────────────────────────────────────────

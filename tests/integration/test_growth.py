@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import select
 
-from alerting import growth, monthly, subscribing
+from alerting import growth, monthly, monthly_page, subscribing
 from alerting.domain.delivery import Channel, Progress
 from alerting.growth import Moved
 from alerting.persistence import tables
@@ -205,5 +205,5 @@ async def test_the_month_before_is_meant_where_none_is_named(town: Town) -> None
     assert span.ends == MONTH.begins
     async with town.database.read() as session:
         found = await monthly.read(session, replace(town.authority, sms_price=None), span, TODAY, exact=True)
-    assert "In questo mese non ci sono stati avvisi" in monthly.page(found)
+    assert "In questo mese non ci sono stati avvisi" in monthly_page.page(found)
     assert found.days[0].span.begins == span.begins and timedelta(days=27) < span.ends - span.begins

@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerting import growth, monthly, plots
+from alerting import growth, monthly, monthly_page, plots
 from alerting.authorities import load
+from alerting.desk.reports import Month
 from alerting.domain.delivery import Channel
+from alerting.domain.desk import ReportState
 from alerting.growth import Growth, Lives, Moved, Prices, Said, Span, Told
-from alerting.monthly import Report, Sight
+from alerting.monthly import AtDesk, Report, Sight
 from alerting.plots import Series
 
 CALCINAIA = load()["calcinaia"]
@@ -76,7 +78,7 @@ def test_what_nobody_knows_is_not_free() -> None:
     assert Prices({W: None}, None).cost({W: 1}, 1).unknown == {W}
     assert Prices({W: None}, None).as_sms(1, 1) is None
     assert not Prices({T: None, W: None}, None).cost({T: 5, W: 0}, 1).unknown
-    assert "prezzo non indicato" in monthly.page(a_report())
+    assert "prezzo non indicato" in monthly_page.page(a_report())
 
 
 def test_a_comune_without_sms_says_what_one_would_cost_and_one_with_sms_what_it_pays() -> None:
@@ -95,13 +97,13 @@ def test_a_post_in_a_public_channel_would_have_been_nobodys_sms() -> None:
 
 
 def test_the_page_asks_nobody_for_anything_and_runs_nothing() -> None:
-    page = monthly.page(a_report(headline='<script src="https://male.example">\'"'))
+    page = monthly_page.page(a_report(headline='<script src="https://male.example">\'"'))
     assert "<script" not in page and "&lt;script" in page
     assert not re.search(r"<[^>]*(src|href)\s*=|url\(|@import", page)
 
 
 def test_beside_every_plot_stands_a_table_and_every_plot_has_a_title() -> None:
-    page = monthly.page(a_report())
+    page = monthly_page.page(a_report())
     drawn = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
     assert len(drawn) == 5 and page.count("<table>") == 8
     for svg in drawn:
@@ -111,19 +113,39 @@ def test_beside_every_plot_stands_a_table_and_every_plot_has_a_title() -> None:
 
 
 def test_who_may_see_nobody_reads_tens_in_tables_plots_and_sums() -> None:
-    exact, seen = a_report(), a_report(exact=False)
-    assert "914" in monthly.page(exact) and "914" not in monthly.page(seen) and "910" in monthly.page(seen)
-    assert "&lt;10" in monthly.page(seen) and "&lt;10" not in monthly.page(exact)
+    exact, seen = (monthly_page.page(a_report(exact=exact)) for exact in (True, False))
+    assert "914" in exact and "914" not in seen and "910" in seen
+    assert "&lt;10" in seen and "&lt;10" not in exact
     some, others = (a_report(exact=False, texts=n) for n in (901, 909))
-    assert monthly.page(some) == monthly.page(others) and monthly.rows(some) == monthly.rows(others)
+    assert monthly_page.page(some) == monthly_page.page(others) and monthly.rows(some) == monthly.rows(others)
     few, none = (a_report(exact=False, texts=n) for n in (9, 0))
-    assert monthly.page(few) == monthly.page(none)
+    assert monthly_page.page(few) == monthly_page.page(none)
 
 
 def test_the_csv_opens_in_an_italian_spreadsheet() -> None:
     lines = monthly.rows(a_report()).splitlines()
     assert lines[0].startswith("\ufeffmese;iscritti;iscritti WhatsApp") and len(lines) == 13
     assert lines[-1].split(";")[0] == "2026-11" and lines[-1].endswith(";;90")
+
+
+def test_of_a_comune_with_a_desk_the_page_and_the_csv_say_what_it_did() -> None:
+    filed = [
+        Month("2026-10", "buche", {ReportState.SOLVED: 3}),
+        Month("2026-11", "buche", {ReportState.NEW: 12, ReportState.SOLVED: 31}, 0, 0.5, 72.0),
+        Month("2026-11", None, {ReportState.NEW: 2}, 0, 5.0),
+    ]
+    at_desk = AtDesk(filed, [("2026-11", "anagrafe", 14, 2), ("2026-11", "abolito", 1, 0)])
+    month = a_report()
+    report = replace(month, year=replace(month.year, authority=load()["santa-fiora"]), at_desk=at_desk)
+    page, lines = monthly_page.page(report), monthly.rows(report).splitlines()
+    section = page.partition("Lo sportello")[2].partition("</section>")[0]
+    for words in ("buche e strade", "43", "31", "30 min", "3 giorni", "da classificare", "5 h", "Anagrafe", "abolito"):
+        assert f">{words}<" in section, words
+    assert lines[0].endswith("segnalazioni;risolte;appuntamenti")
+    assert lines[-2].endswith(";3;3;0") and lines[-1].endswith(";45;31;15")
+    seen = monthly_page.page(replace(report, sight=Sight(False)))
+    assert ">30 min<" in seen and ">5 h<" not in seen and ">43<" not in seen
+    assert "Lo sportello" not in monthly_page.page(month) and "segnalazioni" not in monthly.rows(month)
 
 
 # ── plots ───────────────────────────────────────────────────────────────────────────────────────────
