@@ -257,13 +257,14 @@ class Stack:
         give_up = time.monotonic() + READY_WITHIN
         for name in names:
             process = self.running[name]
-            while not self._is_ready(process):
+            while not self.answers(process.name, process.metrics_port):
                 if process.popen.poll() is not None or time.monotonic() > give_up:
                     raise NotReady(f"{name} did not come up:\n{process.log.read_text()[-3000:]}")
                 time.sleep(0.05)
 
-    def _is_ready(self, process: Process) -> bool:
-        match process.name:
+    def answers(self, name: str, metrics_port: int) -> bool:
+        """Whether a process of that name works, and has its connections. The metrics of some tell."""
+        match name:
             case "api":
                 return b'"ok"' in fetch(f"{self.api}/v1/status")
             case "simulator-whatsapp":
@@ -279,11 +280,11 @@ class Stack:
             case "simulator-mqtt":
                 return bool(fetch(f"{self.mqtt_url}/__sim/panels"))
             case "feeds" | "staff":
-                return bool(fetch(f"http://127.0.0.1:{process.metrics_port}/metrics"))
+                return bool(fetch(f"http://127.0.0.1:{metrics_port}/metrics"))
             case _:
                 links = [
                     line
-                    for line in fetch(f"http://127.0.0.1:{process.metrics_port}/metrics").splitlines()
+                    for line in fetch(f"http://127.0.0.1:{metrics_port}/metrics").splitlines()
                     if line.startswith(b"alerting_amqp_up{")
                 ]
                 return bool(links) and all(line.endswith(b" 1.0") for line in links)

@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 from honcho.manager import Manager
@@ -17,6 +19,7 @@ WHATSAPP_PORT, TELEGRAM_PORT, SMS_PORT, EMAIL_PORT, SMTP_PORT = 9101, 9102, 9103
 WEB_PUSH_PORT, PANELS_PORT = 9106, 9107
 FIRST_METRICS_PORT = 9200
 SOURCE = "unione-valdera"
+LOOKS_EVERY, ANSWER_WITHIN = 0.2, 90.0  # seconds
 
 
 def up() -> int:
@@ -60,7 +63,8 @@ def up() -> int:
                 env=stack.environment | own,
                 cwd=str(ROOT),
             )
-        _print_addresses(stack, tokens, ports)
+        print("Avvio dei processi…", flush=True)
+        threading.Thread(target=_announce, args=(stack, tokens, ports, list(commands)), daemon=True).start()
         manager.loop()
         asked_to = 128 + signal.SIGINT
         return 0 if manager.returncode in (None, asked_to) else int(manager.returncode)
@@ -76,6 +80,15 @@ def _tokens(stack: Stack, file: Path) -> dict[str, str]:
     file.touch(mode=0o600)
     file.write_text(json.dumps(made, indent=2))
     return made
+
+
+def _announce(stack: Stack, tokens: dict[str, str], ports: dict[str, int], names: list[str]) -> None:
+    """The addresses, once all answer: nobody who pastes them is to be refused. In the end they are told anyway."""
+    give_up = time.monotonic() + ANSWER_WITHIN
+    while names and time.monotonic() < give_up:
+        names = [name for name in names if not stack.answers(name, ports.get(name, 0))]
+        time.sleep(LOOKS_EVERY)
+    _print_addresses(stack, tokens, ports)
 
 
 def _print_addresses(stack: Stack, tokens: dict[str, str], ports: dict[str, int]) -> None:
