@@ -41,8 +41,10 @@ def _spelt(name: bytes) -> bytes:
     return b"".join(b"(?:%b|#(?i:%02x))" % (re.escape(bytes([letter])), letter) for letter in name)
 
 
+FIRST_LETTERS = bytes(sorted({name[0] for name in ACTING}))
 ACTS = re.compile(
-    rb"/(?:%b)(?=[%s()<>\[\]{}/%%]|\Z)" % (b"|".join(b"(?P<%b>%b)" % (name, _spelt(name)) for name in ACTING), WHITE)
+    rb"/(?=[#%b])(?:%b)(?=[%s()<>\[\]{}/%%]|\Z)"
+    % (FIRST_LETTERS, b"|".join(b"(?P<%b>%b)" % (name, _spelt(name)) for name in ACTING), WHITE)
 )
 OBJECTS = re.compile(rb"/%b(?=[%s()<>\[\]{}/%%]|\Z)" % (_spelt(b"ObjStm"), WHITE))
 OTHERWISE_PACKED = re.compile(
@@ -52,6 +54,8 @@ OTHERWISE_PACKED = re.compile(
 STREAM = re.compile(rb"(?<!end)stream[ \t]*(?:\r\n|\n|\r)")
 
 LONGEST_NAME = 3 * max(map(len, ACTING)) + 2
+STRIDE = 16_384
+"""Bytes that are searched in one go: until a search ends, nothing else of this process goes on."""
 MOST_STREAMS = 50_000
 MOST_UNPACKED = 400_000_000
 """Bytes. A whole sheet scanned in colour has a hundred million."""
@@ -65,36 +69,57 @@ def check_document(raw: bytes) -> None:
     if end is None or AT_THE_OFFSET.match(raw, int(end[1])) is None:
         raise NotAttachable(FLAWED)
     _check_names(raw)
-    for part in OBJECTS.finditer(raw):
-        if OTHERWISE_PACKED.search(_dictionary_around(raw, part.start())):
+    looked_at = 0
+    for part in _each(OBJECTS, raw):
+        if part.start() < looked_at:
+            continue
+        begins, looked_at = _dictionary_around(raw, part.start())
+        if OTHERWISE_PACKED.search(raw, begins, looked_at):
             raise NotAttachable(HIDDEN)
     for unpacked in _unpacked(raw):
         _check_names(unpacked)
 
 
 def _check_names(some: bytes) -> None:
-    if found := ACTS.search(some):
+    for found in _each(ACTS, some):
         assert found.lastgroup is not None
         raise NotAttachable(ACTING[found.lastgroup.encode()])
 
 
-def _dictionary_around(raw: bytes, position: int) -> bytes:
+def _each(names: re.Pattern[bytes], some: bytes) -> Iterator[re.Match[bytes]]:
+    """Where names stand, stride by stride. What begins in one is looked at beyond its end, as far as a name goes."""
+    for begins in range(0, len(some), STRIDE):
+        for found in names.finditer(some, begins, begins + STRIDE + LONGEST_NAME):
+            if found.start() < begins + STRIDE:
+                yield found
+
+
+def _dictionary_around(raw: bytes, position: int) -> tuple[int, int]:
     """From the object's beginning to its stream, as far as can be told."""
     begins = raw.rfind(b"obj", max(0, position - LONGEST_DICTIONARY), position)
     ends = STREAM.search(raw, position, position + LONGEST_DICTIONARY)
     if begins < 0 or ends is None:
         raise NotAttachable(HIDDEN)
-    return raw[begins : ends.start()]
+    return begins, ends.start()
+
+
+def _streams(raw: bytes) -> Iterator[int]:
+    """Where what streams hold begins. A pattern alone would take a hundred times as long to find the word."""
+    at = raw.find(b"stream")
+    while at >= 0:
+        if found := STREAM.match(raw, at):
+            yield found.end()
+        at = raw.find(b"stream", at + 1)
 
 
 def _unpacked(raw: bytes) -> Iterator[bytes]:
     """What every stream holds, in pieces that overlap by a name."""
     left, view = MOST_UNPACKED, memoryview(raw)
-    for number, stream in enumerate(STREAM.finditer(raw)):
+    for number, begins in enumerate(_streams(raw)):
         if number >= MOST_STREAMS:
             raise NotAttachable(TOO_MUCH)
         before = b""
-        for piece in _inflated(view[stream.end() :]):
+        for piece in _inflated(view[begins:]):
             left -= len(piece)
             if left < 0:
                 raise NotAttachable(TOO_MUCH)

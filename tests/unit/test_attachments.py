@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, PngImagePlugin
 
-from alerting.attachments import pictures
-from alerting.attachments.documents import MOST_UNPACKED
+from alerting.attachments import documents, pictures
+from alerting.attachments.documents import MOST_UNPACKED, STRIDE
 from alerting.attachments.preparing import prepare, prepared
 from alerting.domain.attachments import (
     JPEG,
@@ -428,6 +428,37 @@ REFUSED_PDFS: list[tuple[str, Callable[[], bytes], str]] = [
 )
 def test_a_pdf_that_acts_or_hides_something_is_refused(raw: Callable[[], bytes], says: str) -> None:
     assert says in refusal_of(raw())
+
+
+def test_where_one_search_ends_a_name_is_found_and_a_longer_word_is_none() -> None:
+    before = document(b"").index(b"4 0 obj\n") + len(b"4 0 obj\n")
+    for short_by in range(-4, 40):
+        padding = b" " * (STRIDE - before - short_by)
+        assert "starts a program" in refusal_of(document(padding + b"/Launch "))
+        assert "starts a program" in refusal_of(document(padding + b"/#4c#61#75#6e#63#68 "))
+        raw = document(padding + b"/Launcher ")
+        assert prepare(raw).content == raw
+
+
+async def test_a_pdf_that_is_long_to_look_into_holds_up_nobody() -> None:
+    raw, turns = document(b"/J" * 2_000_000), 0
+    looking = asyncio.create_task(prepared(raw))
+    while not looking.done():
+        turns += 1
+        await asyncio.sleep(0.001)
+    assert turns > 10, "the event loop went on meanwhile"
+
+
+def test_a_dictionary_with_a_thousand_names_is_looked_into_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked, around = [], documents._dictionary_around
+
+    def counted(raw: bytes, at: int) -> tuple[int, int]:
+        looked.append(at)
+        return around(raw, at)
+
+    monkeypatch.setattr(documents, "_dictionary_around", counted)
+    raw = document(packed(b"4 0 x", b"/Type " + b"/ObjStm " * 1000 + b"/Filter /FlateDecode"))
+    assert prepare(raw).content == raw and len(looked) == 1
 
 
 @settings(max_examples=200, deadline=None)
