@@ -304,7 +304,7 @@ async def test_what_ends_while_it_rests_is_final_within_a_second(
     monkeypatch.setattr(delivery, "FIRST_WAIT", timedelta(seconds=2))  # rests for five
     await town.subscribe(5)
     async with meta(faults={131016: 1.0}) as served, engine(served):
-        dispatch = await town.issue(lasts=timedelta(seconds=4))
+        dispatch = await town.issue(lasts=timedelta(seconds=6))
 
         async def rests() -> bool:
             return [batch.state for batch in await town.batches(dispatch)] == ["resting"]
