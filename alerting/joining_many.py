@@ -72,7 +72,7 @@ class Joined:
     new: int
     existing: int
     refused: tuple[tuple[int, SecondAddressTaken], ...]
-    left: frozenset[int] = frozenset()
+    left: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,7 @@ class Inbound:
         answers = await self._join_together(session, texts, now) if len(texts) > 1 else {}
         desks = HandingOver(session, self._seal)
         for text in texts:
-            if text.row.id not in answers and (answer := await self._heed(session, text, desks)):
+            if text.row.id not in answers and (answer := await self._heed_one(session, text, desks)):
                 answers[text.row.id] = answer
         await desks.finish()
         return list(answers.values())
@@ -136,7 +136,7 @@ class Inbound:
         authority, access = self._authorities[known[0]], known[1]
         return Written(row, said, Subscriber(authority, access, said["sender"], said.get("also") or "", wrote_at))
 
-    async def _heed(self, session: AsyncSession, text: Written, desks: HandingOver) -> Answer | None:
+    async def _heed_one(self, session: AsyncSession, text: Written, desks: HandingOver) -> Answer | None:
         now, row = self._clock(), text.row
         row.handled_at = now
         if row.account in self._shared:

@@ -59,7 +59,7 @@ from alerting.domain.recipients import (
     telegram_chat,
 )
 from alerting.joining_many import Joining
-from alerting.knowing import what_is_known, what_is_left
+from alerting.knowing import Known, what_is_known, what_is_left
 from alerting.persistence import tables
 from alerting.subscribing import SecondAddressTaken, Subscriber
 from geo.areas import UnknownArea
@@ -329,14 +329,9 @@ async def export(
     recipient: int, parts: Parts = Depends(parts_of), actor: Actor = Depends(may(Doing.EXPORT))
 ) -> JSONResponse:
     """To hand to a person who asks for it at the counter. It tells their address: who asked is in the audit."""
-    now = datetime.now(UTC)
     async with parts.database.write() as session:
         row, _ = await _person(session, recipient, parts, actor)
-        known = (await what_is_known(session, row, parts.seal)).as_json()
-        await audit.write(
-            session, at=now, actor=actor.name, action="export", subject=row.authority, recipient=recipient
-        )
-    return JSONResponse(known, headers=PRIVATE)
+        return await _handed_out(session, await what_is_known(session, row, parts.seal), recipient, actor)
 
 
 @router.post("/exports", summary="Export what is known of whoever has an address")
@@ -344,24 +339,27 @@ async def export_by_address(
     said: AskingIn, parts: Parts = Depends(parts_of), actor: Actor = Depends(may(Doing.EXPORT))
 ) -> JSONResponse:
     """Also of who is not subscribed, or not any more: proofs that they were, what they reported to the desk."""
-    authority = authority_for(actor, said.authority, parts.authorities)
-    who, now = _reached_at(said, False, authority, await _accounts(parts, authority)), datetime.now(UTC)
+    who = await _asking(said, parts, actor)
     async with parts.database.write() as session:
         address = await subscribing.find(session, who, parts.seal)
-        if address is not None:
-            row = await session.get_one(tables.Recipient, address.recipient_id)
-            known = await what_is_known(session, row, parts.seal)
-        else:
+        if address is None:
             fingerprint = parts.seal.fingerprint(known_by(who.address))
-            known = await what_is_left(session, authority.code, [fingerprint], parts.seal)
-        await audit.write(
-            session,
-            at=now,
-            actor=actor.name,
-            action="export",
-            subject=authority.code,
-            recipient=address.recipient_id if address else None,
-        )
+            known = await what_is_left(session, who.authority.code, [fingerprint], parts.seal)
+            return await _handed_out(session, known, None, actor)
+        row = await session.get_one(tables.Recipient, address.recipient_id)
+        return await _handed_out(session, await what_is_known(session, row, parts.seal), row.id, actor)
+
+
+async def _handed_out(session: AsyncSession, known: Known, recipient: int | None, actor: Actor) -> JSONResponse:
+    """What is known of somebody, to whoever asked for it: that is in the audit."""
+    await audit.write(
+        session,
+        at=datetime.now(UTC),
+        actor=actor.name,
+        action="export",
+        subject=known.authority,
+        recipient=recipient,
+    )
     return JSONResponse(known.as_json(), headers=PRIVATE)
 
 
@@ -371,9 +369,8 @@ async def erase(said: AskingIn, parts: Parts = Depends(parts_of), actor: Actor =
 
     One answer whether anybody was there: nobody can ask who is subscribed.
     """
-    authority = authority_for(actor, said.authority, parts.authorities)
-    accounts, now = await _accounts(parts, authority), datetime.now(UTC)
-    who = _reached_at(said, False, authority, accounts)
+    who, now = await _asking(said, parts, actor), datetime.now(UTC)
+    authority = who.authority
     fingerprint = parts.seal.fingerprint(known_by(who.address))
     async with parts.database.write() as session:
         theirs = {fingerprint}
@@ -389,6 +386,12 @@ async def erase(said: AskingIn, parts: Parts = Depends(parts_of), actor: Actor =
         await retention.forget_lately(session, who.access.name, fingerprint)
         await persons.erase(session, authority.code, sorted(theirs), actor.name, now)
         await audit.write(session, at=now, actor=actor.name, action="erase", subject=authority.code)
+
+
+async def _asking(said: AskingIn, parts: Parts, actor: Actor) -> Subscriber:
+    """Whoever asks about themselves, by an address of theirs; nobody need be subscribed there."""
+    authority = authority_for(actor, said.authority, parts.authorities)
+    return _reached_at(said, False, authority, await _accounts(parts, authority))
 
 
 async def _accounts(parts: Parts, authority: Authority) -> Accounts:

@@ -81,7 +81,7 @@ def check_document(raw: bytes) -> None:
 
 
 def _check_names(some: bytes) -> None:
-    for found in _each(ACTS, some):
+    if found := next(_each(ACTS, some), None):
         assert found.lastgroup is not None
         raise NotAttachable(ACTING[found.lastgroup.encode()])
 
