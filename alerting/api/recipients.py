@@ -341,12 +341,11 @@ async def export_by_address(
     """Also of who is not subscribed, or not any more: proofs that they were, what they reported to the desk."""
     who = await _asking(said, parts, actor)
     async with parts.database.write() as session:
-        address = await subscribing.find(session, who, parts.seal)
-        if address is None:
+        row = await _reached(session, who, parts)
+        if row is None:
             fingerprint = parts.seal.fingerprint(known_by(who.address))
             known = await what_is_left(session, who.authority.code, [fingerprint], parts.seal)
             return await _handed_out(session, known, None, actor)
-        row = await session.get_one(tables.Recipient, address.recipient_id)
         return await _handed_out(session, await what_is_known(session, row, parts.seal), row.id, actor)
 
 
@@ -374,10 +373,9 @@ async def erase(said: AskingIn, parts: Parts = Depends(parts_of), actor: Actor =
     fingerprint = parts.seal.fingerprint(known_by(who.address))
     async with parts.database.write() as session:
         theirs = {fingerprint}
-        address = await subscribing.find(session, who, parts.seal)
-        if address is not None:
-            theirs |= await subscribing.fingerprints_of(session, address.recipient_id)
-            recipient = await session.get_one(tables.Recipient, address.recipient_id)
+        recipient = await _reached(session, who, parts)
+        if recipient is not None:
+            theirs |= await subscribing.fingerprints_of(session, recipient.id)
             await subscribing.end(session, recipient, authority, keyword=REMOVED, now=now)
             await session.flush()
         await retention.erase_proofs(
@@ -392,6 +390,15 @@ async def _asking(said: AskingIn, parts: Parts, actor: Actor) -> Subscriber:
     """Whoever asks about themselves, by an address of theirs; nobody need be subscribed there."""
     authority = authority_for(actor, said.authority, parts.authorities)
     return _reached_at(said, False, authority, await _accounts(parts, authority))
+
+
+async def _reached(session: AsyncSession, who: Subscriber, parts: Parts) -> tables.Recipient | None:
+    """Who is subscribed at that address. A public channel is nobody."""
+    address = await subscribing.find(session, who, parts.seal)
+    row = await session.get_one(tables.Recipient, address.recipient_id) if address else None
+    if row is not None:
+        _no_channel(row)
+    return row
 
 
 async def _accounts(parts: Parts, authority: Authority) -> Accounts:
@@ -411,12 +418,16 @@ async def _person(
     if row is None or row.left_at is not None:
         raise _gone(recipient)
     within(actor, row.authority)
-    if row.is_channel:
-        raise Problem(409, f"recipient {recipient} is a public channel: take it out of {row.authority}'s file")
+    _no_channel(row)
     authority = parts.authorities.get(row.authority)
     if authority is None:
         raise Problem(409, f"{row.authority} no longer speaks through this system: put its file back, then ask again")
     return row, authority
+
+
+def _no_channel(row: tables.Recipient) -> None:
+    if row.is_channel:
+        raise Problem(409, f"recipient {row.id} is a public channel: take it out of {row.authority}'s file")
 
 
 def _gone(recipient: int) -> Problem:

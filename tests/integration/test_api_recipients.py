@@ -51,6 +51,12 @@ async def test_a_public_channel_is_not_removed_by_a_slip(town: Town) -> None:
     (channel,) = [row for row in await town.rows(tables.Recipient) if row.is_channel and row.authority == "calcinaia"]
     refused = await town.ask("DELETE", f"/v1/recipients/{channel.id}")
     assert refused.status == 409
+    [row] = [row for row in await town.rows(tables.Address) if row.recipient_id == channel.id]
+    by_address = {"authority": "calcinaia", "channel": "telegram", "address": town.seal.open(row.sealed)}
+    for what in ("erasures", "exports"):
+        refused = await town.ask("POST", f"/v1/recipients/{what}", "admin", json=by_address)
+        assert (refused.status, "public channel" in refused.body["detail"]) == (409, True), what
+    assert [one.left_at for one in await town.rows(tables.Recipient) if one.id == channel.id] == [None]
 
 
 async def test_only_staff_of_the_comune_touches_its_people(town: Town) -> None:
